@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+// Package rig is a test cluster that fences: machines with OCFS2 on a shared disk (package vm), a
+// BMC for each that really switches its QEMU (package bmc), and o2fence in every node, installed
+// and configured as an administrator would.
+package rig
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/o2fence/o2fence/test/bmc"
+	"github.com/o2fence/o2fence/test/vm"
+)
+
+// The BMCs' account. The password reaches the nodes as a file, as it should.
+const (
+	user         = "fence"
+	password     = "correct horse"
+	passwordFile = "/etc/ocfs2/bmc.password"
+)
+
+// A Rig is a cluster and its BMCs. Its methods may be called by several goroutines, for different
+// nodes.
+type Rig struct {
+	*vm.Cluster
+	BMCs []*bmc.BMC // one for each node
+
+	root string // of the module, as seen by the host and, over 9p, by the guests
+	conf string // fence.conf
+}
+
+// Config says how the nodes are fenced. The zero value is fence.conf's defaults.
+type Config struct {
+	Missed int // heartbeats; 0 is the default
+	// Cluster is added to fence.conf's cluster stanza, Fence to every node's, behind its IPMI
+	// parameters: lines of "\tkey = value\n".
+	Cluster, Fence string
+	// NoBMC leaves out the IPMI method.
+	NoBMC bool
+}
+
+// New starts a BMC for each node of the cluster; dir is for their files. Close ends them.
+func New(ctx context.Context, c *vm.Cluster, dir string, cfg Config) (*Rig, error) {
+	root, err := moduleRoot()
+	if err != nil {
+		return nil, err
+	}
+	r := &Rig{Cluster: c, root: root}
+	for _, m := range c.Nodes {
+		own := filepath.Join(dir, m.Name()+".bmc")
+		if err := errors.Join(os.RemoveAll(own), os.MkdirAll(own, 0o700)); err != nil {
+			return nil, errors.Join(err, r.Close())
+		}
+		b, err := bmc.Start(ctx, own, bmc.Config{User: user, Password: password, Power: power{m}})
+		if err != nil {
+			return nil, errors.Join(err, r.Close())
+		}
+		r.BMCs = append(r.BMCs, b)
+	}
+	r.conf = r.fenceConf(cfg)
+	return r, nil
+}
+
+// Close ends the BMCs. The cluster is its owner's to close.
+func (r *Rig) Close() error {
+	var errs []error
+	for _, b := range r.BMCs {
+		errs = append(errs, b.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func (r *Rig) fenceConf(cfg Config) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "cluster:\n\tname = %s\n", vm.ClusterName)
+	if cfg.Missed != 0 {
+		fmt.Fprintf(&b, "\tmissed = %d\n", cfg.Missed)
+	}
+	b.WriteString(cfg.Cluster)
+	for i, m := range r.Nodes {
+		fmt.Fprintf(&b, "\nfence:\n\tnode = %s\n", m.Name())
+		if !cfg.NoBMC {
+			fmt.Fprintf(&b, "\tmethod = ipmi\n\taddr = %s\n\tport = %d\n\tuser = %s\n\tpassword_file = %s\n",
+				vm.HostAddress, r.BMCs[i].Addr().Port(), user, passwordFile)
+		}
+		b.WriteString(cfg.Fence)
+	}
+	return b.String()
+}
+
+// Install gives a node that is up its configuration and loads the modules.
+func (r *Rig) Install(ctx context.Context, m *vm.VM) error {
+	release, err := m.Run(ctx, "uname", "-r")
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(
+		m.WriteFile(ctx, "/etc/ocfs2/fence.conf", []byte(r.conf), 0o644),
+		m.WriteFile(ctx, passwordFile, []byte(password+"\n"), 0o600),
+	); err != nil {
+		return err
+	}
+	dir := filepath.Join(r.root, "build", "ko", strings.TrimSpace(release))
+	for _, module := range []string{"o2fence", "o2fence_o2cb", "o2fence_methods"} {
+		if _, err := m.Run(ctx, "insmod", filepath.Join(dir, module+".ko")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// StartBridge starts the daemon in a node and returns when it is ready.
+func (r *Rig) StartBridge(ctx context.Context, m *vm.VM) (*vm.Process, error) {
+	out := &console{}
+	p, err := m.Start(ctx, vm.Command{Args: []string{r.program("o2fenced")}, Stdout: out, Stderr: out})
+	if err != nil {
+		return nil, err
+	}
+	err = poll(ctx, func() (bool, error) {
+		methods, err := r.Ctl(ctx, m, "methods", "--json")
+		return strings.Contains(methods, `"ipmi"`) && !strings.Contains(methods, `"port_id": 0`), err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s: o2fenced: %w\n%s", m.Name(), err, out)
+	}
+	return p, nil
+}
+
+// Ctl runs o2fencectl in a node and returns what it prints.
+func (r *Rig) Ctl(ctx context.Context, m *vm.VM, args ...string) (string, error) {
+	return m.Run(ctx, append([]string{r.program("o2fencectl")}, args...)...)
+}
+
+// program is a program's path, the same in the host and in the guests.
+func (r *Rig) program(name string) string { return filepath.Join(r.root, "build", "bin", name) }
+
+// Protect brings o2fence up in a node that has the file system mounted, and returns when the kernel
+// watches its region.
+func (r *Rig) Protect(ctx context.Context, m *vm.VM) error {
+	if err := r.Install(ctx, m); err != nil {
+		return err
+	}
+	if _, err := r.StartBridge(ctx, m); err != nil {
+		return err
+	}
+	if _, err := r.Ctl(ctx, m, "join"); err != nil {
+		return err
+	}
+	return r.Watched(ctx, m)
+}
+
+// Watched waits until a node sees every node of the cluster live.
+func (r *Rig) Watched(ctx context.Context, m *vm.VM) error {
+	err := poll(ctx, func() (bool, error) {
+		status, err := r.Status(ctx, m)
+		return len(status.Regions) == 1 && len(status.Regions[0].Live) == len(r.Nodes), err
+	})
+	if err != nil {
+		return fmt.Errorf("%s: waiting for all nodes to be seen: %w", m.Name(), err)
+	}
+	return nil
+}
+
+// pollEvery is for what nothing tells of when it happens.
+const pollEvery = 200 * time.Millisecond
+
+func poll(ctx context.Context, done func() (bool, error)) error {
+	for {
+		ok, err := done()
+		if err != nil || ok {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(pollEvery):
+		}
+	}
+}
+
+// power is a machine as its BMC sees it. A machine that is paused is on.
+type power struct{ *vm.VM }
+
+func (p power) On() (bool, error) { return p.PowerState() != vm.Off, nil }
+
+func (p power) SetOn(on bool) error {
+	if on {
+		return p.PowerOn(context.Background())
+	}
+	p.PowerOff()
+	return nil
+}
+
+func (p power) Reset() error { return p.VM.Reset(context.Background()) }
+
+// console keeps a program's output.
+type console struct{ bytes.Buffer }
+
+func moduleRoot() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for ; dir != "/"; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir, nil
+		}
+	}
+	return "", errors.New("not inside of the module")
+}
