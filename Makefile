@@ -8,7 +8,6 @@ RELEASE  ?= $(shell scripts/deps kernel 2>/dev/null || uname -r)
 KDIR     ?= /lib/modules/$(RELEASE)/build
 MODULES   = build/modules/$(RELEASE)
 VERSION   = $(shell git describe --tags --always 2>/dev/null || echo unknown)
-PROGRAMS  = o2fenced o2fencectl
 DESTDIR  ?=
 sbindir   = $(DESTDIR)/usr/sbin
 sharedir  = $(DESTDIR)/usr/share
@@ -42,7 +41,7 @@ modules:
 
 programs:
 	@mkdir -p build/bin
-	CGO_ENABLED=0 go build -trimpath -o build/bin/ $(addprefix ./cmd/,$(PROGRAMS))
+	CGO_ENABLED=0 go build -trimpath -o build/bin/ ./cmd/... ./test/workload
 
 demo: deps modules programs
 	go run ./test/demo -missed $(MISSED)

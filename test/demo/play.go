@@ -190,7 +190,7 @@ func (d *demo) protect(ctx context.Context, c *vm.Cluster, p *play) (func() erro
 		p.release()
 		return nil, err
 	}
-	if err := c.All(func(m *vm.VM) error { return r.Watched(ctx, m) }); err != nil {
+	if err := c.All(func(m *vm.VM) error { return r.Watched(ctx, m, 0, 1, 2) }); err != nil {
 		p.release()
 		return nil, err
 	}

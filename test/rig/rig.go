@@ -8,11 +8,14 @@ package rig
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/o2fence/o2fence/test/bmc"
@@ -116,21 +119,48 @@ func (r *Rig) Install(ctx context.Context, m *vm.VM) error {
 	return nil
 }
 
-// StartBridge starts the daemon in a node and returns when it is ready.
+// StartBridge starts the daemon in a node and returns when it carries its methods.
 func (r *Rig) StartBridge(ctx context.Context, m *vm.VM) (*vm.Process, error) {
-	out := &console{}
+	out := &output{}
 	p, err := m.Start(ctx, vm.Command{Args: []string{r.program("o2fenced")}, Stdout: out, Stderr: out})
 	if err != nil {
 		return nil, err
 	}
+	ended := make(chan error, 1)
+	go func() { ended <- p.Wait(ctx) }()
 	err = poll(ctx, func() (bool, error) {
-		methods, err := r.Ctl(ctx, m, "methods", "--json")
-		return strings.Contains(methods, `"ipmi"`) && !strings.Contains(methods, `"port_id": 0`), err
+		select {
+		case err := <-ended:
+			return false, fmt.Errorf("it ended: %v", err)
+		default:
+		}
+		return r.carried(ctx, m)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%s: o2fenced: %w\n%s", m.Name(), err, out)
 	}
 	return p, nil
+}
+
+// carried tells whether a bridge carries the methods of the configuration.
+func (r *Rig) carried(ctx context.Context, m *vm.VM) (bool, error) {
+	text, err := r.Ctl(ctx, m, "methods", "--json")
+	if err != nil {
+		return false, err
+	}
+	var methods []struct {
+		Name    string `json:"method"`
+		Carried bool   `json:"carried"`
+	}
+	if err := json.Unmarshal([]byte(text), &methods); err != nil {
+		return false, err
+	}
+	for _, method := range methods {
+		if strings.Contains(r.conf, "method = "+method.Name+"\n") && !method.Carried {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // Ctl runs o2fencectl in a node and returns what it prints.
@@ -141,8 +171,7 @@ func (r *Rig) Ctl(ctx context.Context, m *vm.VM, args ...string) (string, error)
 // program is a program's path, the same in the host and in the guests.
 func (r *Rig) program(name string) string { return filepath.Join(r.root, "build", "bin", name) }
 
-// Protect brings o2fence up in a node that has the file system mounted, and returns when the kernel
-// watches its region.
+// Protect brings o2fence up in a node, as its services do, and returns when it has joined.
 func (r *Rig) Protect(ctx context.Context, m *vm.VM) error {
 	if err := r.Install(ctx, m); err != nil {
 		return err
@@ -153,17 +182,51 @@ func (r *Rig) Protect(ctx context.Context, m *vm.VM) error {
 	if _, err := r.Ctl(ctx, m, "join"); err != nil {
 		return err
 	}
-	return r.Watched(ctx, m)
+	_, err := m.Start(ctx, vm.Command{Args: []string{r.program("o2fencectl"), "watch"}})
+	return err
 }
 
-// Watched waits until a node sees every node of the cluster live.
-func (r *Rig) Watched(ctx context.Context, m *vm.VM) error {
+// A Status is what o2fencectl status tells, as far as tests want to know.
+type Status struct {
+	Nodes []struct {
+		Number uint32 `json:"node"`
+		Last   *struct {
+			State  string `json:"state"`
+			Method string `json:"method"`
+			Reason string `json:"reason"`
+			Errmsg string `json:"errmsg"`
+		} `json:"last_request"`
+	} `json:"nodes"`
+	Regions []struct {
+		Live   []uint32 `json:"live"`
+		Silent []uint32 `json:"silent"`
+	} `json:"regions"`
+	Mounts []struct {
+		Protected bool `json:"protected"`
+	} `json:"mounts"`
+}
+
+// Status asks a node. That a mount is not protected is no error.
+func (r *Rig) Status(ctx context.Context, m *vm.VM) (Status, error) {
+	var s Status
+	text, err := r.Ctl(ctx, m, "status", "--json")
+	if exit, ok := errors.AsType[*vm.ExitError](err); ok && exit.Code == 1 && text != "" {
+		err = nil
+	}
+	if err != nil {
+		return s, err
+	}
+	return s, json.Unmarshal([]byte(text), &s)
+}
+
+// Watched waits until a node sees these nodes alive, itself included, and no others.
+func (r *Rig) Watched(ctx context.Context, m *vm.VM, nodes ...uint32) error {
 	err := poll(ctx, func() (bool, error) {
 		status, err := r.Status(ctx, m)
-		return len(status.Regions) == 1 && len(status.Regions[0].Live) == len(r.Nodes), err
+		return err == nil && len(status.Regions) == 1 && slices.Equal(status.Regions[0].Live, nodes), err
 	})
 	if err != nil {
-		return fmt.Errorf("%s: waiting for all nodes to be seen: %w", m.Name(), err)
+		return fmt.Errorf("%s: waiting for nodes %v to be seen: %w", m.Name(), nodes, err)
 	}
 	return nil
 }
@@ -200,8 +263,23 @@ func (p power) SetOn(on bool) error {
 
 func (p power) Reset() error { return p.VM.Reset(context.Background()) }
 
-// console keeps a program's output.
-type console struct{ bytes.Buffer }
+// output keeps what a program prints.
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(b)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
 
 func moduleRoot() (string, error) {
 	dir, err := os.Getwd()

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+// Package kernel speaks o2fence's netlink protocol, whose document is kmod/uapi/o2fence.h.
+//
+// A Client gives an administrator's commands and a Listener follows the events; they are ordinary
+// Go on mdlayher's packages. A Bridge carries fence methods that live in user space. It is on the
+// path from INITIATE to FENCED, so it has buffers of its own and allocates nothing there.
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+
+	"github.com/mdlayher/genetlink"
+	"github.com/mdlayher/netlink"
+
+	"github.com/o2fence/o2fence/bridge/uapi"
+)
+
+// A Client gives an administrator's commands to the kernel. It is for one goroutine at a time.
+//
+// All methods need CAP_NET_ADMIN in the initial user namespace. What the kernel refuses is a
+// *Refusal, and can be told apart by the Err variables. A context that ends during a call closes
+// the Client, for an answer that comes later must not be taken for that to the next call.
+type Client struct {
+	conn   *genetlink.Conn
+	family genetlink.Family
+}
+
+// sendBytes is the limit of one message, which is more than the largest JOIN: 255 nodes of 8 steps
+// with 1.2 KB each.
+const sendBytes = 3 << 20
+
+// Dial opens a Client. The error is ErrNotLoaded when there is no module to talk to.
+func Dial() (*Client, error) {
+	conn, err := genetlink.Dial(&netlink.Config{Strict: true})
+	if err != nil {
+		return nil, fmt.Errorf("netlink: %w", err)
+	}
+	if err := conn.SetWriteBuffer(sendBytes); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("netlink: %w", err)
+	}
+	return newClient(conn)
+}
+
+// newClient takes conn over.
+func newClient(conn *genetlink.Conn) (*Client, error) {
+	family, err := conn.GetFamily(uapi.GenlName)
+	if errors.Is(err, os.ErrNotExist) {
+		err = ErrNotLoaded
+	} else if err == nil && family.Version != uapi.GenlVersion {
+		err = fmt.Errorf("module o2fence speaks version %d of the protocol, not %d", family.Version,
+			uapi.GenlVersion)
+	}
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return &Client{conn: conn, family: family}, nil
+}
+
+// Close gives the connection back.
+func (c *Client) Close() error { return c.conn.Close() }
+
+// Join enters a cluster, all or nothing (R5). The error is ErrUnknownMethod and names the node when
+// a method is not registered, and ErrExists when the cluster was joined already.
+func (c *Client) Join(ctx context.Context, cluster Cluster) error {
+	names := make(map[uint32]string)
+	for _, n := range cluster.Nodes {
+		names[n.Number] = n.Name
+	}
+	err := c.do(ctx, uapi.CmdJoin, encodeJoin(cluster))
+	if r, ok := errors.AsType[*Refusal](err); ok {
+		r.Node = names[r.number]
+	}
+	return err
+}
+
+// encodeJoin puts the attributes in the order that the kernel reads them: what follows a node or a
+// method belongs to it.
+func encodeJoin(c Cluster) *netlink.AttributeEncoder {
+	ae := netlink.NewAttributeEncoder()
+	putString(ae, uapi.AttrCluster, c.Name)
+	putU32(ae, uapi.AttrThisNode, c.ThisNode)
+	putU32(ae, uapi.AttrMissed, c.Missed)
+	putU32(ae, uapi.AttrPeriodMS, c.PeriodMS)
+	putU32(ae, uapi.AttrGateMS, c.GateMS)
+	putU32(ae, uapi.AttrFenceDelayMS, c.FenceDelayMS)
+	for _, n := range c.Nodes {
+		putU32(ae, uapi.AttrNode, n.Number)
+		for _, s := range n.Steps {
+			putString(ae, uapi.AttrMethod, s.Method)
+			putU32(ae, uapi.AttrTimeoutMS, s.TimeoutMS)
+			putString(ae, uapi.AttrParams, string(s.Params))
+		}
+	}
+	return ae
+}
+
+// Leave leaves a cluster. The error is ErrBusy while a fence of it is under way (R10) or a region
+// of it is watched, ErrUnknownCluster when it was not joined.
+func (c *Client) Leave(ctx context.Context, cluster string) error {
+	ae := netlink.NewAttributeEncoder()
+	putString(ae, uapi.AttrCluster, cluster)
+	return c.do(ctx, uapi.CmdLeave, ae)
+}
+
+// Fence starts a request and does not wait for its end: follow the events. The reason, up to 255
+// bytes, is for the history. The error is ErrUnderWay when the node is being fenced already,
+// ErrUnknownCluster or ErrUnknownNode.
+func (c *Client) Fence(ctx context.Context, cluster string, node uint32, life Incarnation, reason string) error {
+	ae := netlink.NewAttributeEncoder()
+	putString(ae, uapi.AttrCluster, cluster)
+	putU32(ae, uapi.AttrNode, node)
+	putU64(ae, uapi.AttrIncarnation, uint64(life))
+	putString(ae, uapi.AttrReason, reason)
+	return c.do(ctx, uapi.CmdFence, ae)
+}
+
+// Confirm vouches that the node of a request is off, while its attempt asks for an administrator
+// (R14); r is Last of the node. The voucher, up to 255 bytes, says who vouches and why. The error is
+// ErrStale when that attempt has ended, ErrPermission when it asks for no administrator.
+func (c *Client) Confirm(ctx context.Context, r Request, voucher string) error {
+	ae := netlink.NewAttributeEncoder()
+	putString(ae, uapi.AttrCluster, r.Cluster)
+	putU32(ae, uapi.AttrNode, r.Node)
+	putU64(ae, uapi.AttrIncarnation, uint64(r.Incarnation))
+	putU64(ae, uapi.AttrRequest, r.ID)
+	putU32(ae, uapi.AttrAttempt, r.Attempt)
+	putU32(ae, uapi.AttrErrno, 0)
+	putString(ae, uapi.AttrErrmsg, voucher)
+	return c.do(ctx, uapi.CmdFenced, ae)
+}
+
+// RegionAdd watches a heartbeat region through device, its disk opened for reading and writing. The
+// error is ErrNotRegion when this node's own slot is not found there.
+func (c *Client) RegionAdd(ctx context.Context, r Region, device *os.File) error {
+	ae := netlink.NewAttributeEncoder()
+	putString(ae, uapi.AttrCluster, r.Cluster)
+	putString(ae, uapi.AttrRegion, r.UUID)
+	putU32(ae, uapi.AttrFD, uint32(device.Fd()))
+	putU64(ae, uapi.AttrStartBlock, r.StartBlock)
+	putU32(ae, uapi.AttrBlockBytes, r.BlockBytes)
+	putU32(ae, uapi.AttrBlocks, r.Blocks)
+	defer runtime.KeepAlive(device)
+	return c.do(ctx, uapi.CmdRegionAdd, ae)
+}
+
+// RegionDel watches a region no longer. The error is ErrUnknownRegion when it was not watched.
+func (c *Client) RegionDel(ctx context.Context, uuid string) error {
+	ae := netlink.NewAttributeEncoder()
+	putString(ae, uapi.AttrRegion, uuid)
+	return c.do(ctx, uapi.CmdRegionDel, ae)
+}
+
+// Memalloc puts the calling thread into PF_MEMALLOC mode, for good (R20). The message is sent, and
+// obeyed, on the thread of the caller, who must have locked the goroutine to it; see memsafe.Enter.
+// It needs CAP_SYS_RESOURCE too.
+func (c *Client) Memalloc(ctx context.Context) error {
+	return c.do(ctx, uapi.CmdMemalloc, netlink.NewAttributeEncoder())
+}
+
+func (c *Client) do(ctx context.Context, cmd uapi.Cmd, ae *netlink.AttributeEncoder) error {
+	_, err := c.execute(ctx, cmd, netlink.Acknowledge, ae)
+	return err
+}
+
+func (c *Client) execute(ctx context.Context, cmd uapi.Cmd, flags netlink.HeaderFlags, ae *netlink.AttributeEncoder) ([]genetlink.Message, error) {
+	attrs, err := ae.Encode()
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%v: %w", cmd, err)
+	}
+	stop := context.AfterFunc(ctx, func() { c.conn.Close() })
+	defer stop()
+	m := genetlink.Message{
+		Header: genetlink.Header{Command: uint8(cmd), Version: uapi.GenlVersion},
+		Data:   attrs,
+	}
+	replies, err := c.conn.Execute(m, c.family.ID, netlink.Request|flags)
+	if err != nil && ctx.Err() != nil {
+		return nil, fmt.Errorf("%v: %w", cmd, context.Cause(ctx))
+	}
+	if err != nil {
+		return nil, explain(cmd, attrs, err)
+	}
+	return replies, nil
+}
+
+func putString(ae *netlink.AttributeEncoder, a uapi.Attr, s string) { ae.String(uint16(a), s) }
+
+func putU32(ae *netlink.AttributeEncoder, a uapi.Attr, n uint32) { ae.Uint32(uint16(a), n) }
+
+func putU64(ae *netlink.AttributeEncoder, a uapi.Attr, n uint64) { ae.Uint64(uint16(a), n) }

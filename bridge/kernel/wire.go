@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+package kernel
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/o2fence/o2fence/bridge/uapi"
+)
+
+// Netlink's messages, without allocation: RFC 3549 section 2.2 and linux/netlink.h, linux/genetlink.h.
+// Integers are in host byte order, attributes are padded to 4 bytes.
+const (
+	headerBytes = unix.NLMSG_HDRLEN + genlBytes
+	genlBytes   = unix.GENL_HDRLEN
+	attrBytes   = unix.SizeofNlAttr
+	typeMask    = ^uint16(unix.NLA_F_NESTED | unix.NLA_F_NET_BYTEORDER)
+)
+
+// ErrMalformed is what a Bridge returns for a message that is not as the protocol has it.
+var ErrMalformed = errors.New("malformed message from the kernel")
+
+var host = binary.NativeEndian
+
+func aligned(n int) int { return (n + 3) &^ 3 }
+
+// An attribute aliases the message that it was cut from.
+type attribute struct {
+	typ  uapi.Attr
+	data []byte
+}
+
+// cutAttribute cuts the first attribute off b.
+func cutAttribute(b []byte) (a attribute, rest []byte, ok bool) {
+	if len(b) < attrBytes {
+		return attribute{}, nil, false
+	}
+	size := int(host.Uint16(b))
+	if size < attrBytes || size > len(b) {
+		return attribute{}, nil, false
+	}
+	a = attribute{uapi.Attr(host.Uint16(b[2:]) & typeMask), b[attrBytes:size]}
+	return a, b[min(aligned(size), len(b)):], true
+}
+
+// u32 is 0 when the attribute has another size, and u64 the same.
+func (a attribute) u32() uint32 {
+	if len(a.data) != 4 {
+		return 0
+	}
+	return host.Uint32(a.data)
+}
+
+func (a attribute) u64() uint64 {
+	if len(a.data) != 8 {
+		return 0
+	}
+	return host.Uint64(a.data)
+}
+
+// text is a string without its NUL.
+func (a attribute) text() []byte {
+	text, _, _ := bytes.Cut(a.data, []byte{0})
+	return text
+}
+
+// fits tells whether an attribute has the size of its type.
+func (a attribute) fits() bool {
+	switch a.typ.Type() {
+	case uapi.TypeU32:
+		return len(a.data) == 4
+	case uapi.TypeU64:
+		return len(a.data) == 8
+	case uapi.TypeString:
+		return len(a.data) > 0 && a.data[len(a.data)-1] == 0
+	}
+	return true
+}
+
+// A message is what the kernel sent, and aliases the receive buffer.
+type message struct {
+	typ      uint16
+	flags    uint16
+	sequence uint32
+	data     []byte
+}
+
+// parseMessage reads the one message of a datagram: the kernel sends each in its own to a bridge.
+func parseMessage(b []byte) (m message, ok bool) {
+	if len(b) < unix.NLMSG_HDRLEN {
+		return message{}, false
+	}
+	size := host.Uint32(b)
+	if size < unix.NLMSG_HDRLEN || uint64(size) > uint64(len(b)) {
+		return message{}, false
+	}
+	return message{
+		typ:      host.Uint16(b[4:]),
+		flags:    host.Uint16(b[6:]),
+		sequence: host.Uint32(b[8:]),
+		data:     b[unix.NLMSG_HDRLEN:size],
+	}, true
+}
+
+// decode reads an INITIATE or a CANCEL, and wants everything that the protocol promises.
+func (in *Initiate) decode(data []byte) (uapi.Cmd, error) {
+	if len(data) < genlBytes {
+		return 0, ErrMalformed
+	}
+	*in = Initiate{}
+	var seen uint64
+	for rest := data[genlBytes:]; len(rest) > 0; {
+		var a attribute
+		var ok bool
+		if a, rest, ok = cutAttribute(rest); !ok || !a.fits() || !in.set(a) {
+			return 0, ErrMalformed
+		}
+		if a.typ < 64 {
+			seen |= 1 << a.typ
+		}
+	}
+	if seen&initiated != initiated {
+		return 0, ErrMalformed
+	}
+	return uapi.Cmd(data[0]), nil
+}
+
+const initiated = 1<<uapi.AttrCluster | 1<<uapi.AttrNode | 1<<uapi.AttrIncarnation | 1<<uapi.AttrRequest |
+	1<<uapi.AttrAttempt | 1<<uapi.AttrMethod | 1<<uapi.AttrTimeoutMS | 1<<uapi.AttrParams
+
+func (in *Initiate) set(a attribute) bool {
+	switch a.typ {
+	case uapi.AttrCluster:
+		return in.Cluster.set(a.text())
+	case uapi.AttrNode:
+		in.Node = a.u32()
+	case uapi.AttrIncarnation:
+		in.Incarnation = Incarnation(a.u64())
+	case uapi.AttrRequest:
+		in.Request = a.u64()
+	case uapi.AttrAttempt:
+		in.Number = a.u32()
+	case uapi.AttrMethod:
+		return in.Method.set(a.text())
+	case uapi.AttrTimeoutMS:
+		in.Timeout = time.Duration(a.u32()) * time.Millisecond
+	case uapi.AttrParams:
+		in.paramsLen = copy(in.params[:], a.text())
+		return in.paramsLen == len(a.text())
+	}
+	return true
+}
+
+// An acknowledgement is the kernel's answer to a message of ours.
+type acknowledgement struct {
+	errno  syscall.Errno // 0 when it was obeyed
+	text   []byte
+	offset int
+}
+
+// parseAck reads an NLMSG_ERROR: the errno, the header or all of our message, and attributes.
+func parseAck(m message) (ack acknowledgement, ok bool) {
+	const fixed = 4 + unix.NLMSG_HDRLEN
+	if len(m.data) < fixed {
+		return acknowledgement{}, false
+	}
+	ack.errno = syscall.Errno(-int32(host.Uint32(m.data)))
+	if m.flags&unix.NLM_F_ACK_TLVS == 0 {
+		return ack, true
+	}
+	rest := m.data[fixed:]
+	if m.flags&unix.NLM_F_CAPPED == 0 {
+		echo := uint64(host.Uint32(m.data[4:])) - unix.NLMSG_HDRLEN
+		if echo > uint64(len(rest)) {
+			return acknowledgement{}, false
+		}
+		rest = rest[echo:]
+	}
+	for len(rest) > 0 {
+		var a attribute
+		if a, rest, ok = cutAttribute(rest); !ok {
+			return acknowledgement{}, false
+		}
+		switch a.typ {
+		case unix.NLMSGERR_ATTR_MSG:
+			ack.text = a.text()
+		case unix.NLMSGERR_ATTR_OFFS:
+			ack.offset = int(a.u32())
+		}
+	}
+	return ack, true
+}
+
+// err is the refusal of a message of ours, or nil.
+func (ack acknowledgement) err(sent []byte) error {
+	if ack.errno == 0 {
+		return nil
+	}
+	cmd := uapi.Cmd(sent[unix.NLMSG_HDRLEN])
+	return newRefusal(cmd, sent[headerBytes:], ack.errno, string(ack.text), ack.offset)
+}
+
+// appendHeader begins a message, which finish ends.
+func appendHeader(b []byte, family uint16, cmd uapi.Cmd) []byte {
+	b = host.AppendUint32(b, 0)
+	b = host.AppendUint16(b, family)
+	b = host.AppendUint16(b, unix.NLM_F_REQUEST|unix.NLM_F_ACK)
+	b = host.AppendUint64(b, 0) // the sequence, and our port, which the kernel knows better
+	return append(b, byte(cmd), uapi.GenlVersion, 0, 0)
+}
+
+func finish(b []byte, sequence uint32) {
+	host.PutUint32(b, uint32(len(b)))
+	host.PutUint32(b[8:], sequence)
+}
+
+func appendU32(b []byte, typ uapi.Attr, n uint32) []byte {
+	b = appendAttribute(b, typ, 4)
+	return host.AppendUint32(b, n)
+}
+
+func appendU64(b []byte, typ uapi.Attr, n uint64) []byte {
+	b = appendAttribute(b, typ, 8)
+	return host.AppendUint64(b, n)
+}
+
+func appendText[T string | []byte](b []byte, typ uapi.Attr, text T) []byte {
+	b = appendAttribute(b, typ, len(text)+1)
+	b = append(b, text...)
+	b = append(b, 0)
+	for len(b)%4 != 0 {
+		b = append(b, 0)
+	}
+	return b
+}
+
+func appendAttribute(b []byte, typ uapi.Attr, size int) []byte {
+	b = host.AppendUint16(b, uint16(attrBytes+size))
+	return host.AppendUint16(b, uint16(typ))
+}

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+// Package uapi mirrors kmod/uapi/o2fence.h, the generic-netlink protocol between o2fence.ko and
+// user space. That header is the protocol document; a test of this package fails when the two, or
+// docs/netlink/o2fence.yaml, disagree.
+package uapi
+
+// The family, and the multicast group that its events go to.
+const (
+	GenlName    = "o2fence"
+	GenlVersion = 1
+	McgrpEvents = "events"
+)
+
+// Limits that the kernel enforces.
+const (
+	NodesMax  = 255  // node numbers are below it
+	NameMax   = 64   // bytes of a cluster, region or method name without its NUL
+	TextMax   = 255  // bytes of a reason or an error text without its NUL
+	ParamsMax = 1024 // bytes of one method's parameters without their NUL
+	StepsMax  = 8    // methods of one node
+	History   = 64   // ended requests that the kernel remembers
+)
+
+// Cmd is enum o2fence_cmd: what a message is about.
+type Cmd uint8
+
+// The commands; the comment tree of the header says who sends which attributes.
+const (
+	CmdUnspec Cmd = iota
+	CmdJoin
+	CmdLeave
+	CmdFence
+	CmdRegionAdd
+	CmdRegionDel
+	CmdMemalloc
+	CmdBind
+	CmdInitiate
+	CmdCancel
+	CmdFenced
+	CmdClusterGet
+	CmdNodeGet
+	CmdMethodGet
+	CmdRegionGet
+	CmdRequestGet
+	CmdEvent
+)
+
+// Attr is enum o2fence_attr: one attribute, one fact.
+type Attr uint16
+
+// The attributes. Attr.Type gives the form of each.
+const (
+	AttrUnspec Attr = iota
+	AttrCluster
+	AttrThisNode
+	AttrMissed
+	AttrPeriodMS
+	AttrGateMS
+	AttrFenceDelayMS
+	AttrFencing
+	AttrNode
+	AttrMethod
+	AttrTimeoutMS
+	AttrParams
+	AttrModule
+	AttrPortID
+	AttrRegion
+	AttrFD
+	AttrStartBlock
+	AttrBlockBytes
+	AttrBlocks
+	AttrLive
+	AttrSilent
+	AttrIncarnation
+	AttrRequest
+	AttrAttempt
+	AttrErrno
+	AttrErrmsg
+	AttrReason
+	AttrState
+	AttrEvent
+	AttrAt
+	AttrPad
+)
+
+// Event is enum o2fence_event: the steps of a request, and what else is told of nodes. It also
+// numbers the times in AttrAt, and is the form of AttrState.
+type Event uint32
+
+// The events. EventGateExpired lets recovery go on without proof, as stock OCFS2 does.
+const (
+	EventUnspec Event = iota
+	EventStarted
+	EventInitiated
+	EventAttemptFailed
+	EventFenced
+	EventNotice
+	EventFailed
+	EventObsolete
+	EventRefused
+	EventSilent
+	EventNotOurs
+	EventGateHeld
+	EventGateReleased
+	EventGateExpired
+)

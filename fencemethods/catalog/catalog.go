@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+// Package catalog is the one table of all fence methods that run in user space. (R18)
+package catalog
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/o2fence/o2fence/bridge/nearest"
+	"github.com/o2fence/o2fence/fencemethods"
+	"github.com/o2fence/o2fence/fencemethods/ipmi"
+	"github.com/o2fence/o2fence/fencemethods/testmethod"
+)
+
+// Methods returns all methods. Whoever adds one adds its line here.
+func Methods() []fencemethods.Method {
+	return []fencemethods.Method{
+		ipmi.Method(),
+		testmethod.Method(),
+	}
+}
+
+// Find returns the method of that name. The error for an unknown one names what was probably meant.
+func Find(name string) (fencemethods.Method, error) {
+	var names []string
+	for _, m := range Methods() {
+		if m.Name == name {
+			return m, nil
+		}
+		names = append(names, m.Name)
+	}
+	if near := nearest.Nearest(name, names); near != "" {
+		return fencemethods.Method{}, fmt.Errorf("unknown method %q, did you mean %q?", name, near)
+	}
+	return fencemethods.Method{}, fmt.Errorf("unknown method %q, expected one of %s", name, strings.Join(names, ", "))
+}

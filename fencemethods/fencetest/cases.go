@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+package fencetest
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/o2fence/o2fence/fencemethods"
+	"github.com/o2fence/o2fence/test/bmc/wire"
+)
+
+type testCase struct {
+	name  string
+	run   func(*trial)
+	alone bool // it measures time, or is a crowd of its own
+}
+
+func cases() []testCase {
+	return []testCase{
+		{"deadline is kept", deadlineIsKept, true},
+		{"many nodes at once", manyNodesAtOnce, true},
+		{"off and on again", offAndOnAgain, false},
+		{"check changes nothing", checkChangesNothing, false},
+		{"already off", alreadyOff, false},
+		{"slow to go off", slowToGoOff, false},
+		{"wrong credentials", wrongCredentials, false},
+		{"nothing listens", nothingListens, false},
+		{"no answer at all", noAnswerAtAll, false},
+		{"half-dead, commands ignored", commandsIgnored, false},
+		{"comes back on before it was read", comesBackOn, false},
+		{"power state unknown", stateUnknown, false},
+		{"answers lost after the command", answersLost, false},
+		{"silent after the command", silentAfterCommand, false},
+		{"old answers played again", oldAnswers, false},
+		{"every fifth packet lost", survives(wire.Lossy()), false},
+		{"every answer twice", survives(wire.Double), false},
+		{"answers out of order", survives(wire.Shuffle), false},
+		{"garbage and cut packets between", survives(wire.Noise), false},
+		{"damaged answers between", survives(wire.Corrupt), false},
+		{"answers from a stranger", survives(wire.Forgery), false},
+		{"all answers cut short", allCutShort, false},
+		{"device restarted in the middle", restarted, false},
+		{"fence called off", calledOff, false},
+		{"two fences of one node at once", twoFencesAtOnce, false},
+	}
+}
+
+func deadlineIsKept(x *trial) {
+	trials := []*trial{x}
+	x.machine.behave(Manners{Deaf: true})
+	if x.peer.SetFault != nil {
+		silent := newTrial(x.T, x.harness)
+		silent.peer.SetFault(wire.Cut)
+		trials = append(trials, silent)
+	}
+	var wg sync.WaitGroup
+	for _, each := range trials {
+		wg.Go(each.endsInTime)
+	}
+	wg.Wait()
+}
+
+// endsInTime allows a tenth over the time that was given.
+func (x *trial) endsInTime() {
+	start := time.Now()
+	if err := x.off(x.device, short); err == nil {
+		x.Error("no error")
+	}
+	if took := time.Since(start); took > short+short/10 {
+		x.Errorf("took %v of the %v it was given", took, short)
+	}
+}
+
+// One fence must not hold up another: devices share nothing.
+func manyNodesAtOnce(x *trial) {
+	trials := []*trial{x}
+	for len(trials) < x.harness.Many {
+		trials = append(trials, newTrial(x.T, x.harness))
+	}
+	var wg sync.WaitGroup
+	for _, each := range trials {
+		wg.Go(func() {
+			if err := each.off(each.device, patience); err != nil {
+				each.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// The plain case, twice over, so that a second session works as well as a first.
+func offAndOnAgain(x *trial) {
+	x.mustStatus(fencemethods.On)
+	x.mustOff()
+	x.mustStatus(fencemethods.Off)
+	ctx, cancel := context.WithTimeout(x.Context(), patience)
+	defer cancel()
+	if err := x.device.On(ctx); err != nil {
+		x.Fatal(err)
+	}
+	x.mustStatus(fencemethods.On)
+	x.mustOff()
+}
+
+func checkChangesNothing(x *trial) {
+	ctx, cancel := context.WithTimeout(x.Context(), patience)
+	defer cancel()
+	if err := x.device.Check(ctx); err != nil {
+		x.Fatal(err)
+	}
+	if r := x.machine.record(); r.commands != 0 || !r.on {
+		x.Errorf("the machine took %d commands", r.commands)
+	}
+}
+
+// A second fencer comes too late, and must not shoot a node that is starting again.
+func alreadyOff(x *trial) {
+	x.machine.turn(false, false)
+	x.mustOff()
+	if n := x.machine.record().commands; n != 0 {
+		x.Errorf("a machine that is off got %d commands", n)
+	}
+}
+
+// The command's acknowledgement comes long before the power is off, as with real machines.
+func slowToGoOff(x *trial) {
+	x.machine.behave(Manners{Slow: 300 * time.Millisecond})
+	x.mustOff() // which looks whether it was off
+}
+
+func wrongCredentials(x *trial) {
+	if len(x.peer.Wrong) == 0 {
+		x.Skip("this method has no credentials")
+	}
+	for name, params := range x.peer.Wrong {
+		d := x.open(params)
+		ctx, cancel := context.WithTimeout(x.Context(), patience)
+		x.Log(name)
+		x.mustFail(d.Check(ctx), fencemethods.ErrAuth)
+		x.mustFail(x.offContext(ctx, d), fencemethods.ErrAuth)
+		cancel()
+	}
+}
+
+// The address answers that the port is closed.
+func nothingListens(x *trial) {
+	if len(x.peer.Absent) == 0 {
+		x.Skip("this method has no address")
+	}
+	x.mustFail(x.off(x.open(x.peer.Absent), short), fencemethods.ErrUnreachable)
+}
+
+// As when a BMC has died with its host: unreachable is not off.
+func noAnswerAtAll(x *trial) {
+	x.breakWire(wire.Cut)
+	x.mustFail(x.off(x.device, short), fencemethods.ErrUnreachable)
+}
+
+// The BMC is half-dead: it answers, acknowledges, and does nothing.
+func commandsIgnored(x *trial) {
+	x.machine.behave(Manners{Deaf: true})
+	x.mustFail(x.off(x.device, short), fencemethods.ErrNotOff)
+}
+
+// A node that went off, but was never seen off, may have come back with its disks: it does not
+// count. One that comes back after it was read off does, see Device.Off.
+func comesBackOn(x *trial) {
+	x.machine.behave(Manners{Restless: true})
+	x.mustFail(x.off(x.device, short), fencemethods.ErrNotOff)
+}
+
+func stateUnknown(x *trial) {
+	x.machine.behave(Manners{Unknown: true})
+	x.mustFail(x.off(x.device, short), nil)
+	ctx, cancel := context.WithTimeout(x.Context(), short)
+	defer cancel()
+	if state, _ := x.device.Status(ctx); state != fencemethods.Unknown {
+		x.Errorf("Status = %v of a machine that cannot tell", state)
+	}
+}
+
+// The machine went off, and who fenced it has to find out without doing harm.
+func answersLost(x *trial) {
+	var once sync.Once
+	x.machine.behave(Manners{Commanded: func() {
+		once.Do(func() {
+			x.breakWire(func(p wire.Packet) {
+				if !p.Answer || p.N >= 3 {
+					p.Pass()
+				}
+			})
+		})
+	}})
+	x.mustOff()
+}
+
+// The machine is off, but nobody could read it: that is no success.
+func silentAfterCommand(x *trial) {
+	x.machine.behave(Manners{Commanded: func() { x.breakWire(wire.Mute) }})
+	x.mustFail(x.off(x.device, short), fencemethods.ErrTimeout)
+}
+
+// What was true of the node once, and signed, is offered as today's state.
+func oldAnswers(x *trial) {
+	var tape wire.Tape
+	x.breakWire(tape.Record)
+	x.mustOff()
+	x.mustStatus(fencemethods.Off)
+	x.machine.turn(true, false)
+	x.machine.behave(Manners{Deaf: true})
+	x.breakWire(tape.Play)
+	x.mustFail(x.off(x.device, short), fencemethods.ErrNotOff)
+}
+
+func survives(f wire.Fault) func(*trial) {
+	return func(x *trial) {
+		x.breakWire(f)
+		x.mustOff()
+	}
+}
+
+func allCutShort(x *trial) {
+	x.breakWire(wire.Truncate)
+	x.mustFail(x.off(x.device, short), fencemethods.ErrProtocol)
+}
+
+// The session dies with the device's memory; another one has to be set up within the deadline.
+func restarted(x *trial) {
+	if x.peer.Restart == nil {
+		x.Skip("this method has no device that restarts")
+	}
+	commanded := make(chan struct{}, 1)
+	x.machine.behave(Manners{Deaf: true, Commanded: func() {
+		select {
+		case commanded <- struct{}{}:
+		default:
+		}
+	}})
+	done := make(chan error, 1)
+	go func() { done <- x.off(x.device, patience) }()
+	select {
+	case <-commanded:
+	case err := <-done:
+		x.Fatalf("%v, before there was a command", err)
+	}
+	if err := x.peer.Restart(); err != nil {
+		x.Fatal(err)
+	}
+	x.machine.behave(Manners{})
+	if err := <-done; err != nil {
+		x.Fatal(err)
+	}
+}
+
+// The kernel no longer wants the answer.
+func calledOff(x *trial) {
+	ctx, cancel := context.WithTimeout(x.Context(), patience)
+	defer cancel()
+	x.machine.behave(Manners{Deaf: true, Commanded: cancel})
+	if err := x.offContext(ctx, x.device); !errors.Is(err, context.Canceled) {
+		x.Errorf("%v: want %v", err, context.Canceled)
+	}
+}
+
+// Two callers share one device, as a check and a fence do; a third has its own, as another node.
+func twoFencesAtOnce(x *trial) {
+	var wg sync.WaitGroup
+	for _, d := range []fencemethods.Device{x.device, x.device, x.open(nil)} {
+		wg.Go(func() {
+			if err := x.off(d, patience); err != nil {
+				x.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func (x *trial) breakWire(f wire.Fault) {
+	if x.peer.SetFault == nil {
+		x.Skip("this method has no wire that could fail")
+	}
+	x.peer.SetFault(f)
+}

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+package fencetest
+
+import (
+	"errors"
+	"sync"
+	"time"
+)
+
+// A Machine is the node behind a device: a pretended one that can be made to misbehave, and knows
+// whether it really went off. It satisfies bmc.Power.
+type Machine struct {
+	mu       sync.Mutex
+	manners  Manners
+	on       bool
+	commands int
+	offs     int // how often it has gone off
+}
+
+// Manners are how a Machine takes commands. The zero value is a machine that obeys at once.
+type Manners struct {
+	Deaf      bool          // takes commands and does nothing
+	Slow      time.Duration // does it so much later
+	Restless  bool          // comes back on by itself before anybody can look
+	Unknown   bool          // cannot tell whether it is on
+	Commanded func()        // called for each command, before it is carried out
+}
+
+func newMachine() *Machine { return &Machine{on: true} }
+
+// On says whether the machine is on.
+func (m *Machine) On() (bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.manners.Unknown {
+		return false, errors.New("power state unknown")
+	}
+	return m.on, nil
+}
+
+// SetOn is the command to go on or off.
+func (m *Machine) SetOn(on bool) error {
+	m.mu.Lock()
+	manners := m.manners
+	m.commands++
+	m.mu.Unlock()
+	if manners.Commanded != nil {
+		manners.Commanded()
+	}
+	switch {
+	case manners.Deaf:
+	case manners.Slow > 0:
+		time.AfterFunc(manners.Slow, func() { m.turn(on, false) })
+	default:
+		m.turn(on, manners.Restless)
+	}
+	return nil
+}
+
+// Reset restarts the machine.
+func (m *Machine) Reset() error {
+	m.turn(false, true)
+	return nil
+}
+
+func (m *Machine) turn(on, back bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.on && !on {
+		m.offs++
+	}
+	m.on = on || back
+}
+
+// behave sets the machine's manners.
+func (m *Machine) behave(manners Manners) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.manners = manners
+}
+
+// A record is what tells a true "fenced" from a false one.
+type record struct {
+	on             bool
+	commands, offs int
+}
+
+func (m *Machine) record() record {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return record{m.on, m.commands, m.offs}
+}

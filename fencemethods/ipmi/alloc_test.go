@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+package ipmi
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/o2fence/o2fence/fencemethods"
+	"github.com/o2fence/o2fence/fencemethods/fencetest"
+	"github.com/o2fence/o2fence/test/bmc"
+)
+
+// serveVar makes this test binary a BMC for another one, whose allocations are counted: what its
+// power server allocates must not be counted too.
+const serveVar = "O2FENCE_TEST_SERVE_BMC"
+
+// serveBMC runs ipmi_sim, says where on standard output, and ends with its standard input.
+func serveBMC(dir string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	b, err := bmc.Start(ctx, dir, bmc.Config{User: testUser, Password: testPassword, Power: new(fencetest.Machine)})
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	fmt.Println(b.Addr().Port())
+	_, err = io.Copy(io.Discard, os.Stdin)
+	return err
+}
+
+// openApart returns a device whose BMC, ipmi_sim, is served by another process.
+func openApart(t testing.TB) fencemethods.Device {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), serveVar+"="+t.TempDir())
+	cmd.Stderr = os.Stderr
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { stdin.Close(); _ = cmd.Wait() })
+	var port int
+	if _, err := fmt.Fscan(stdout, &port); err != nil {
+		t.Fatal(err)
+	}
+	p := params(t, port)
+	delete(p, "retry_ms") // a packet sent again for impatience would allocate
+	d, err := Method().Open(fencemethods.Target{Name: "node1"}, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	return d
+}
+
+func offThenOn(ctx context.Context, t testing.TB, d fencemethods.Device) {
+	if err := d.Off(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.On(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// An operation allocates its session's AES key schedule, and nothing else.
+func TestAFenceAllocatesOneKey(t *testing.T) {
+	d := openApart(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if got := testing.AllocsPerRun(20, func() { offThenOn(ctx, t, d) }); got > 2 {
+		t.Errorf("Off and On allocated %v times, want one key each", got)
+	}
+}
+
+// With nothing answering, an operation allocates for every packet that it waited for in vain.
+func TestMemoryStaysWithinTheBudget(t *testing.T) {
+	p := params(t, closedPort(t))
+	d, err := Method().Open(fencemethods.Target{Name: "node1"}, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	const seconds = 2
+	ctx, cancel := context.WithTimeout(t.Context(), seconds*time.Second)
+	defer cancel()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if err := d.Off(ctx); err == nil {
+		t.Error("nothing listens, yet there is no error")
+	}
+	runtime.ReadMemStats(&after)
+	perMinute := (after.TotalAlloc - before.TotalAlloc) * 60 / seconds
+	if budget := uint64(Method().MemoryKiB) << 10; perMinute > budget {
+		t.Errorf("%d bytes a minute, more than the %d of MemoryKiB", perMinute, budget)
+	}
+}
+
+// BenchmarkOffAndOn is a whole fence of a node that is on, and its way back: two sessions, two
+// commands, four readings of the power.
+func BenchmarkOffAndOn(b *testing.B) {
+	d := openApart(b)
+	ctx, cancel := context.WithTimeout(b.Context(), time.Hour)
+	defer cancel()
+	offThenOn(ctx, b, d)
+	b.ReportAllocs()
+	for b.Loop() {
+		offThenOn(ctx, b, d)
+	}
+}

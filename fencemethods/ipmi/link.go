@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+package ipmi
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+	"time"
+	"unsafe"
+)
+
+// A link is the one UDP socket of a device, made once and kept: a new one at fence time would ask
+// the kernel for memory.
+type link struct {
+	conn    *net.UDPConn
+	connect func() error
+	err     error // the last one the kernel told of; whoever wants to know of new ones clears it
+	in      [maxPacket]byte
+}
+
+// newLink makes the socket. It succeeds without a route to addr: a network that is down today may be
+// up when it counts.
+func newLink(addr netip.AddrPort) (*link, error) {
+	network, peer := sockaddr(addr)
+	conn, err := net.ListenUDP(network, nil)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	l := &link{conn: conn}
+	var failed error
+	// Both functions are made here because making one allocates.
+	control := func(fd uintptr) { failed = reconnect(int(fd), peer, l.in[:]) }
+	l.connect = func() error {
+		if err := raw.Control(control); err != nil {
+			return err
+		}
+		return failed
+	}
+	return l, nil
+}
+
+func sockaddr(addr netip.AddrPort) (network string, peer syscall.Sockaddr) {
+	if addr.Addr().Is4() {
+		return "udp4", &syscall.SockaddrInet4{Port: int(addr.Port()), Addr: addr.Addr().As4()}
+	}
+	return "udp6", &syscall.SockaddrInet6{Port: int(addr.Port()), Addr: addr.Addr().As16()}
+}
+
+// reconnect gives a socket a new port of its own and connects it to peer by today's route. The new
+// port keeps away what still comes for earlier sessions, and BMCs that go by the client's port do
+// not mix them up (pyghmi's does). From here on the kernel delivers only what peer sends.
+func reconnect(fd int, peer syscall.Sockaddr, scratch []byte) error {
+	// Connecting to AF_UNSPEC disconnects and gives back a port that was not asked for by number.
+	var unspec syscall.RawSockaddr
+	_, _, errno := syscall.RawSyscall(syscall.SYS_CONNECT, uintptr(fd),
+		uintptr(unsafe.Pointer(&unspec)), unsafe.Sizeof(unspec))
+	if errno != 0 {
+		return errno
+	}
+	// Without a port nothing arrives any more, so this ends.
+	for {
+		if _, err := syscall.Read(fd, scratch); err != nil && err != syscall.EINTR {
+			break
+		}
+	}
+	return syscall.Connect(fd, peer)
+}
+
+// open makes the link ready for a session that is over by then.
+func (l *link) open(deadline time.Time) {
+	err := l.conn.SetWriteDeadline(deadline)
+	if err == nil {
+		err = l.connect()
+	}
+	if err != nil {
+		l.err = err
+	}
+}
+
+// send sends one packet. One that cannot be sent counts as lost on the way: it is sent again later,
+// and routes and ports do come back.
+func (l *link) send(p []byte) {
+	if _, err := l.conn.Write(p); err != nil {
+		l.err = err
+	}
+}
+
+// receive returns the next packet, valid until the next call, or nil when there is none until then.
+func (l *link) receive(until time.Time) []byte {
+	if err := l.conn.SetReadDeadline(until); err != nil {
+		l.err = err
+		return nil
+	}
+	for {
+		n, err := l.conn.Read(l.in[:])
+		if err == nil {
+			return l.in[:n]
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		l.err = err // an ICMP answer to something sent before; reading it clears it
+	}
+}

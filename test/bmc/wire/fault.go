@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+package wire
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+// A Fault decides what becomes of a packet. It is called for packets of both directions, at the
+// same time too; a packet that it does nothing with is lost.
+type Fault func(Packet)
+
+// Cut loses everything.
+func Cut(Packet) {}
+
+// Mute loses all answers: the device hears, and acts, and nobody learns of it.
+func Mute(p Packet) {
+	if !p.Answer {
+		p.Pass()
+	}
+}
+
+// Lossy returns a Fault that loses one packet in five. Which ones seems random, so that no protocol
+// falls into step with it, but is the same every time.
+func Lossy() Fault {
+	var mu sync.Mutex
+	dice := rand.New(rand.NewPCG(1, 5))
+	return func(p Packet) {
+		mu.Lock()
+		lost := dice.IntN(5) == 0
+		mu.Unlock()
+		if !lost {
+			p.Pass()
+		}
+	}
+}
+
+// Double delivers every answer twice.
+func Double(p Packet) {
+	if p.Answer {
+		p.Pass()
+	}
+	p.Pass()
+}
+
+// Shuffle delivers every second answer late, behind the one that follows it.
+func Shuffle(p Packet) {
+	if p.Answer && p.N%2 == 0 {
+		time.AfterFunc(30*time.Millisecond, p.Pass)
+		return
+	}
+	p.Pass()
+}
+
+// Noise puts packets that are no answers before every answer: nothing at all, rubbish, and the
+// answer cut short wherever it can be.
+func Noise(p Packet) {
+	if p.Answer {
+		p.Deliver(nil)
+		p.Deliver([]byte("\x06\x00\xff\x07garbage"))
+		for i := range p.Data {
+			p.Deliver(p.Data[:i])
+		}
+	}
+	p.Pass()
+}
+
+// Truncate cuts every answer in half.
+func Truncate(p Packet) {
+	if p.Answer {
+		p.Deliver(p.Data[:len(p.Data)/2])
+		return
+	}
+	p.Pass()
+}
+
+// Corrupt changes the last byte of every fourth answer, the first one included.
+func Corrupt(p Packet) {
+	if p.Answer && p.N%4 == 0 {
+		b := bytes.Clone(p.Data)
+		b[len(b)-1] ^= 0x01
+		p.Deliver(b)
+		return
+	}
+	p.Pass()
+}
+
+// Forgery has a stranger answer first, in the device's words.
+func Forgery(p Packet) {
+	if p.Answer {
+		p.Forge(p.Data)
+	}
+	p.Pass()
+}
+
+// A Tape records answers and plays them again, as somebody would who wants an old answer taken for
+// a new one. The zero value is ready to use.
+type Tape struct {
+	mu      sync.Mutex
+	answers [][]byte
+}
+
+// Record is a Fault that changes nothing.
+func (t *Tape) Record(p Packet) {
+	if p.Answer {
+		t.mu.Lock()
+		t.answers = append(t.answers, bytes.Clone(p.Data))
+		t.mu.Unlock()
+	}
+	p.Pass()
+}
+
+// Play is a Fault that delivers all that was recorded before each answer.
+func (t *Tape) Play(p Packet) {
+	if p.Answer {
+		t.mu.Lock()
+		for _, old := range t.answers {
+			p.Deliver(old)
+		}
+		t.mu.Unlock()
+	}
+	p.Pass()
+}
