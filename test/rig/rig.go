@@ -25,7 +25,7 @@ import (
 // The BMCs' account. The password reaches the nodes as a file, as it should.
 const (
 	user         = "fence"
-	password     = "correct horse"
+	password     = "correct-horse"
 	passwordFile = "/etc/ocfs2/bmc.password"
 )
 
