@@ -57,7 +57,7 @@ func (k *fakeKernel) next() []byte {
 }
 
 // ackTo makes an acknowledgement as netlink_ack does for a socket with NETLINK_CAP_ACK.
-func ackTo(t *testing.T, sent []byte, errno unix.Errno, tlvs ...any) []byte {
+func ackTo(t testing.TB, sent []byte, errno unix.Errno, tlvs ...any) []byte {
 	t.Helper()
 	flags := netlink.HeaderFlags(unix.NLM_F_CAPPED)
 	if len(tlvs) > 0 {
@@ -68,7 +68,7 @@ func ackTo(t *testing.T, sent []byte, errno unix.Errno, tlvs ...any) []byte {
 	return datagram(t, netlink.Error, flags, host.Uint32(sent[8:]), append(data, encode(t, tlvs...)...))
 }
 
-func datagram(t *testing.T, typ netlink.HeaderType, flags netlink.HeaderFlags, sequence uint32, data []byte) []byte {
+func datagram(t testing.TB, typ netlink.HeaderType, flags netlink.HeaderFlags, sequence uint32, data []byte) []byte {
 	t.Helper()
 	m := netlink.Message{Header: netlink.Header{Type: typ, Flags: flags, Sequence: sequence}, Data: data}
 	m.Header.Length = uint32(unix.NLMSG_HDRLEN + len(data))
@@ -80,7 +80,7 @@ func datagram(t *testing.T, typ netlink.HeaderType, flags netlink.HeaderFlags, s
 }
 
 // asked is an INITIATE or a CANCEL with all that the kernel puts into it.
-func asked(t *testing.T, cmd uapi.Cmd, pairs ...any) []byte {
+func asked(t testing.TB, cmd uapi.Cmd, pairs ...any) []byte {
 	t.Helper()
 	if pairs == nil {
 		pairs = append(record(t), uapi.AttrTimeoutMS, 20000, uapi.AttrParams, "addr=10.0.0.2\n")
@@ -303,12 +303,11 @@ func TestMalformedMessagesAreRefused(t *testing.T) {
 }
 
 func FuzzReceive(f *testing.F) {
-	t := new(testing.T)
-	initiate := asked(t, uapi.CmdInitiate)
+	initiate := asked(f, uapi.CmdInitiate)
 	f.Add(initiate)
-	f.Add(asked(t, uapi.CmdCancel))
-	f.Add(ackTo(t, initiate, unix.ESTALE, unix.NLMSGERR_ATTR_MSG, "stale", unix.NLMSGERR_ATTR_OFFS, 20))
-	f.Add(datagram(t, netlink.Error, unix.NLM_F_ACK_TLVS, 1, append(make([]byte, 4), initiate...)))
+	f.Add(asked(f, uapi.CmdCancel))
+	f.Add(ackTo(f, initiate, unix.ESTALE, unix.NLMSGERR_ATTR_MSG, "stale", unix.NLMSGERR_ATTR_OFFS, 20))
+	f.Add(datagram(f, netlink.Error, unix.NLM_F_ACK_TLVS, 1, append(make([]byte, 4), initiate...)))
 	var in Initiate
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, ok := parseMessage(b)

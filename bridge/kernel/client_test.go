@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -20,8 +19,6 @@ import (
 	"github.com/mdlayher/genetlink"
 	"github.com/mdlayher/genetlink/genltest"
 	"github.com/mdlayher/netlink"
-	"github.com/mdlayher/netlink/nlenc"
-	"github.com/mdlayher/netlink/nltest"
 	"golang.org/x/sys/unix"
 
 	"github.com/o2fence/o2fence/bridge/uapi"
@@ -40,7 +37,7 @@ func dialFake(t *testing.T, fn genltest.Func) *Client {
 }
 
 // encode makes attributes of pairs: a type, and a number, a string, bytes or the pairs of a nest.
-func encode(t *testing.T, pairs ...any) []byte {
+func encode(t testing.TB, pairs ...any) []byte {
 	t.Helper()
 	ae := netlink.NewAttributeEncoder()
 	for i := 0; i < len(pairs); i += 2 {
@@ -163,13 +160,14 @@ func TestCommandsAreSentAsTheProtocolHasThem(t *testing.T) {
 	}
 }
 
-func record(t *testing.T) []any {
+func record(t testing.TB) []any {
 	t.Helper()
 	return []any{
 		uapi.AttrCluster, "web", uapi.AttrNode, 2, uapi.AttrIncarnation, uint64(0xfeed), uapi.AttrRequest, uint64(9),
 		uapi.AttrAttempt, 1, uapi.AttrErrno, int(unix.ETIMEDOUT), uapi.AttrState, int(uapi.EventFailed),
 		uapi.AttrMethod, "ipmi", uapi.AttrReason, "silent", uapi.AttrErrmsg, "no answer",
-		uapi.AttrAt, []any{uapi.EventStarted, uint64(1_500_000_000), uapi.EventFailed, uint64(2_000_000_000)},
+		uapi.AttrAt,
+		[]any{uapi.EventStarted, uint64(1_500_000_000), uapi.EventFailed, uint64(2_000_000_000)},
 	}
 }
 
@@ -181,11 +179,14 @@ var recorded = Request{
 	},
 }
 
+// unfenced is a node of which there is no request.
+var unfenced = []any{
+	uapi.AttrCluster, "web", uapi.AttrNode, 1, uapi.AttrRequest, uint64(0), uapi.AttrMethod, "", uapi.AttrAt,
+	[]any{},
+	uapi.AttrMethod, "watchdog", uapi.AttrTimeoutMS, 90000,
+}
+
 func TestDumpsAreReadAsTheKernelWritesThem(t *testing.T) {
-	fresh := []any{
-		uapi.AttrCluster, "web", uapi.AttrNode, 1, uapi.AttrRequest, uint64(0), uapi.AttrMethod, "", uapi.AttrAt, []any{},
-		uapi.AttrMethod, "watchdog", uapi.AttrTimeoutMS, 90000,
-	}
 	tests := []struct {
 		cmd     uapi.Cmd
 		replies [][]any
@@ -203,7 +204,7 @@ func TestDumpsAreReadAsTheKernelWritesThem(t *testing.T) {
 		},
 		{
 			uapi.CmdNodeGet,
-			[][]any{fresh, append(record(t), uapi.AttrMethod, "ipmi", uapi.AttrTimeoutMS, 20, uapi.AttrMethod, "manual", uapi.AttrTimeoutMS, 30)},
+			[][]any{unfenced, append(record(t), uapi.AttrMethod, "ipmi", uapi.AttrTimeoutMS, 20, uapi.AttrMethod, "manual", uapi.AttrTimeoutMS, 30)},
 			func(ctx context.Context, c *Client) (any, error) { return c.Nodes(ctx) },
 			[]Node{
 				{Cluster: "web", Number: 1, Steps: []Step{{"watchdog", 90000, nil}}},
@@ -220,7 +221,9 @@ func TestDumpsAreReadAsTheKernelWritesThem(t *testing.T) {
 			uapi.CmdRegionGet,
 			[][]any{{
 				uapi.AttrCluster, "web", uapi.AttrRegion, "A0", uapi.AttrStartBlock, uint64(5), uapi.AttrBlockBytes, 512,
-				uapi.AttrBlocks, 255, uapi.AttrLive, []byte{0b110, 0x80}, uapi.AttrSilent, make([]byte, 32),
+				uapi.AttrBlocks, 255, uapi.AttrLive,
+				[]byte{0b110, 0x80},
+				uapi.AttrSilent, make([]byte, 32),
 			}},
 			func(ctx context.Context, c *Client) (any, error) { return c.Regions(ctx) },
 			[]Region{{"web", "A0", 5, 512, 255, []uint32{1, 2, 15}, []uint32{}}},
@@ -314,116 +317,5 @@ func TestAModuleThatIsNotLoadedIsTold(t *testing.T) {
 	}
 	if !errors.Is(err, ErrNotLoaded) {
 		t.Error(err)
-	}
-}
-
-// dialRefusing is a Client whose kernel answers like netlink_ack of Linux: the errno, the request,
-// and the text and the offset as attributes.
-func dialRefusing(t *testing.T, errno syscall.Errno, text string, offset func(sent []byte) int) *Client {
-	t.Helper()
-	conn := nltest.Dial(func(reqs []netlink.Message) ([]netlink.Message, error) {
-		req := reqs[0]
-		sent, err := req.MarshalBinary()
-		if err != nil {
-			return nil, err
-		}
-		tlvs := netlink.NewAttributeEncoder()
-		if text != "" {
-			tlvs.String(unix.NLMSGERR_ATTR_MSG, text)
-		}
-		if n := offset(sent); n != 0 {
-			tlvs.Uint32(unix.NLMSGERR_ATTR_OFFS, uint32(n))
-		}
-		attrs, err := tlvs.Encode()
-		data := append(nlenc.Int32Bytes(-int32(errno)), sent...)
-		header := req.Header
-		header.Type, header.Flags = netlink.Error, netlink.AcknowledgeTLVs
-		return []netlink.Message{{Header: header, Data: append(data, attrs...)}}, err
-	})
-	return &Client{conn: genetlink.NewConn(conn), family: family}
-}
-
-func offsetOf(attr uapi.Attr, value string) func([]byte) int {
-	return func(sent []byte) int {
-		for at := headerBytes; at < len(sent); {
-			size := int(host.Uint16(sent[at:]))
-			if uapi.Attr(host.Uint16(sent[at+2:])) == attr && strings.Contains(string(sent[at:at+size]), value) {
-				return at
-			}
-			at += aligned(size)
-		}
-		return 0
-	}
-}
-
-func nowhere([]byte) int { return 0 }
-
-func TestRefusalsNameWhatTheKernelBlames(t *testing.T) {
-	tests := []struct {
-		errno  syscall.Errno
-		text   string
-		offset func([]byte) int
-		want   string
-		is     error
-	}{
-		{
-			unix.ENOENT, "method not registered", offsetOf(uapi.AttrMethod, "impi"),
-			`join: method "impi" of node "web2": method not registered`, ErrUnknownMethod,
-		},
-		{
-			unix.ERANGE, "integer out of range", offsetOf(uapi.AttrTimeoutMS, "\x01\x00\x00\x00"),
-			`join: timeout ms 1 of node "web2": integer out of range`, unix.ERANGE,
-		},
-		{
-			unix.EINVAL, "too long", offsetOf(uapi.AttrParams, "addr"),
-			`join: params of node "web2": too long`, unix.EINVAL,
-		},
-		{
-			unix.EEXIST, "node configured twice", offsetOf(uapi.AttrNode, "\x02"),
-			`join: node "web2": node configured twice`, ErrExists,
-		},
-		{
-			unix.EINVAL, "this node is not among the nodes", offsetOf(uapi.AttrThisNode, ""),
-			"join: this node 1: this node is not among the nodes", unix.EINVAL,
-		},
-		{
-			unix.EEXIST, "already joined", offsetOf(uapi.AttrCluster, ""),
-			`join: cluster "web": already joined`, ErrExists,
-		},
-		{unix.EPERM, "", nowhere, "join: operation not permitted", ErrPermission},
-		{unix.ENOENT, "", nowhere, "join: module o2fence is not loaded", ErrNotLoaded},
-		{unix.EINVAL, "cut short", func([]byte) int { return 9999 }, "join: cut short", unix.EINVAL},
-	}
-	for _, test := range tests {
-		err := dialRefusing(t, test.errno, test.text, test.offset).Join(t.Context(), join)
-		if err == nil || err.Error() != test.want {
-			t.Errorf("got  %v\nwant %v", err, test.want)
-		}
-		if !errors.Is(err, test.is) {
-			t.Errorf("%v is not %v", err, test.is)
-		}
-	}
-}
-
-func TestRefusalsAreToldApart(t *testing.T) {
-	tests := []struct {
-		refusal Refusal
-		is      error
-	}{
-		{Refusal{Errno: unix.EBUSY}, ErrBusy},
-		{Refusal{Errno: unix.EALREADY}, ErrUnderWay},
-		{Refusal{Errno: unix.ESTALE}, ErrStale},
-		{Refusal{Errno: unix.EUCLEAN}, ErrNotRegion},
-		{Refusal{Errno: unix.ENODEV}, ErrNoHeartbeat},
-		{Refusal{Errno: unix.ENOENT, Blamed: uapi.AttrCluster}, ErrUnknownCluster},
-		{Refusal{Errno: unix.ENOENT, Blamed: uapi.AttrNode}, ErrUnknownNode},
-		{Refusal{Errno: unix.ENOENT, Blamed: uapi.AttrRegion}, ErrUnknownRegion},
-	}
-	for _, test := range tests {
-		for _, other := range tests {
-			if got := errors.Is(&test.refusal, other.is); got != (test.is == other.is) {
-				t.Errorf("%v is %v: %v", &test.refusal, other.is, got)
-			}
-		}
 	}
 }

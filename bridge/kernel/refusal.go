@@ -16,13 +16,13 @@ import (
 // What the kernel refuses, for errors.Is.
 var (
 	ErrNotLoaded      = errors.New("module o2fence is not loaded")
-	ErrPermission     = errors.New("not permitted")
-	ErrBusy           = errors.New("in use")
+	ErrPermission     = errors.New("not permitted") // a capability, or a rule of the bridge's
+	ErrBusy           = errors.New("in use")        // a cluster that fences, a method that is carried
 	ErrUnderWay       = errors.New("a fence of this node is under way")
-	ErrExists         = errors.New("exists already")
+	ErrExists         = errors.New("exists already") // a cluster, a node of it, a region
 	ErrStale          = errors.New("answers nothing that is under way")
-	ErrNotRegion      = errors.New("not a heartbeat region")
-	ErrNoHeartbeat    = errors.New("no heartbeat is loaded")
+	ErrNotRegion      = errors.New("not a heartbeat region") // this node's own slot is not there
+	ErrNoHeartbeat    = errors.New("no heartbeat is loaded") // module o2fence_o2cb
 	ErrUnknownCluster = errors.New("cluster not joined")
 	ErrUnknownNode    = errors.New("no such node")
 	ErrUnknownMethod  = errors.New("method not registered")

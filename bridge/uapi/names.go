@@ -103,7 +103,7 @@ func (a Attr) Type() Type {
 	return attrs[a].typ
 }
 
-// String is the header's name in lower-case words, such as "node name".
+// String is the header's name in lower-case words, such as "period ms".
 func (a Attr) String() string {
 	if int(a) >= len(attrs) {
 		return fmt.Sprintf("attribute %d", uint16(a))

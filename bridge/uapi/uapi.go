@@ -33,17 +33,17 @@ const (
 	CmdFence
 	CmdRegionAdd
 	CmdRegionDel
-	CmdMemalloc
-	CmdBind
-	CmdInitiate
-	CmdCancel
-	CmdFenced
+	CmdMemalloc // puts the calling thread into PF_MEMALLOC mode
+	CmdBind     // the calling socket carries a method
+	CmdInitiate // from the kernel: fence this node
+	CmdCancel   // from the kernel: the answer is no longer wanted
+	CmdFenced   // the answer
 	CmdClusterGet
 	CmdNodeGet
 	CmdMethodGet
 	CmdRegionGet
 	CmdRequestGet
-	CmdEvent
+	CmdEvent // from the kernel, to the multicast group
 )
 
 // Attr is enum o2fence_attr: one attribute, one fact.
@@ -90,18 +90,18 @@ type Event uint32
 
 // The events. EventGateExpired lets recovery go on without proof, as stock OCFS2 does.
 const (
-	EventUnspec Event = iota
-	EventStarted
-	EventInitiated
-	EventAttemptFailed
-	EventFenced
-	EventNotice
-	EventFailed
-	EventObsolete
-	EventRefused
-	EventSilent
-	EventNotOurs
-	EventGateHeld
-	EventGateReleased
-	EventGateExpired
+	EventUnspec        Event = iota
+	EventStarted             // a request was made; the reason says by whom or why
+	EventInitiated           // an attempt began; its answer is awaited
+	EventAttemptFailed       // the attempt failed
+	EventFenced              // the attempt succeeded; the notice is being written
+	EventNotice              // the end: every node was told through every region's disk
+	EventFailed              // the end: no method of the list could prove it
+	EventObsolete            // the end: it needs no fencing any more
+	EventRefused             // an answer was refused, stale or foreign
+	EventSilent              // a node has missed its heartbeats
+	EventNotOurs             // a silent node is another's duty, or this side has no quorum
+	EventGateHeld            // o2dlm's recovery waits for the fence
+	EventGateReleased        // recovery goes on, for the node is fenced
+	EventGateExpired         // recovery goes on without proof, as stock OCFS2 does
 )

@@ -200,6 +200,11 @@ func (d *demo) protect(ctx context.Context, c *vm.Cluster, p *play) (func() erro
 		return nil, err
 	}
 	return func() error {
+		for _, e := range events.All() {
+			if e.Event == "attempt_failed" {
+				return fmt.Errorf("method %s failed: %s", e.Method, e.Errmsg)
+			}
+		}
 		for _, name := range []string{"silent", "initiated", "fenced", "notice"} {
 			e, err := events.Await(ctx, name, victim)
 			if err != nil {

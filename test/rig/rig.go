@@ -55,6 +55,10 @@ func New(ctx context.Context, c *vm.Cluster, dir string, cfg Config) (*Rig, erro
 	if err != nil {
 		return nil, err
 	}
+	dir, err = filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
 	r := &Rig{Cluster: c, root: root}
 	for _, m := range c.Nodes {
 		own := filepath.Join(dir, m.Name()+".bmc")
