@@ -58,7 +58,7 @@ static int o2fence_add_step(struct o2fence_node *nd, struct nlattr *name, struct
 	spin_lock_bh(&o2fence_lock);
 	ob = o2fence_find(O2FENCE_CMD_METHOD_GET, name);
 	fm = container_of(ob, struct o2fence_method, fm_ob);
-	if (ob && (fm->fm_initiate == o2fence_ask_bridge && !fm->fm_portid ||
+	if (ob && ((fm->fm_initiate == o2fence_ask_bridge && !fm->fm_portid) ||
 		   !try_module_get(fm->fm_owner)))
 		ob = NULL;
 	spin_unlock_bh(&o2fence_lock);

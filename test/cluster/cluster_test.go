@@ -131,3 +131,128 @@ func TestAHungNodeIsPoweredOffBeforeItsLocksAreRecovered(t *testing.T) {
 	}
 	c.fencedNobody(1)
 }
+
+func TestACleanLeaveFencesNobody(t *testing.T) {
+	c := start(t, 3, rig.Config{Missed: 3, Cluster: off})
+	check(t, c.Unmount(t.Context(), c.Nodes[2]))
+	ctx, cancel := context.WithTimeout(t.Context(), testTime)
+	defer cancel()
+	for _, m := range c.Nodes[:2] {
+		check(t, c.Watched(ctx, m, 0, 1))
+	}
+	// As long again as it takes to find a node silent: now it would have been.
+	c.beats(0, 5)
+	c.fencedNobody(0, 1, 2)
+	c.powered(2, vm.Running)
+	if s, err := c.Status(ctx, c.Nodes[2]); err != nil || len(s.Regions) != 0 {
+		t.Errorf("the node that left still watches: %+v, %v", s, err)
+	}
+	if _, err := c.Ctl(ctx, c.Nodes[2], "leave"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTheNextNodeFinishesWhenTheFencerDies(t *testing.T) {
+	c := start(t, 4, rig.Config{Missed: 3, Cluster: off, Slow: true})
+	check(t, c.Nodes[3].Pause(t.Context()))
+	c.await(0, "initiated", 3) // node 3's BMC takes its time, and before it has answered …
+	c.Nodes[0].PowerOff()
+	c.release()
+	for _, dead := range []uint32{0, 3} {
+		c.await(1, "notice", dead)
+		c.powered(int(dead), vm.Off)
+	}
+	c.evicted(2, 0)
+	c.evicted(2, 3)
+	c.fencedNobody(2)
+}
+
+func TestAnUnreachableBMCLeavesItToTheWatchdog(t *testing.T) {
+	c := start(t, 3, rig.Config{Missed: 3, Cluster: off})
+	check(t, c.BMCs[2].Close())
+	// It powers itself off, and its BMC with it: what a power cut looks like.
+	c.Nodes[2].PowerOff()
+	failed := c.await(0, "attempt_failed", 2)
+	if failed.Method != "ipmi" || failed.Errno == 0 {
+		t.Errorf("the failed attempt is %+v", failed)
+	}
+	fenced := c.await(0, "fenced", 2)
+	if fenced.Method != "watchdog" || fenced.Attempt != 2 {
+		t.Errorf("fenced by %s, attempt %d", fenced.Method, fenced.Attempt)
+	}
+	silent := c.await(0, "silent", 2)
+	// Not before the node's own limit: 62 s from its last heartbeat, of which 3 periods had passed.
+	if took := fenced.HostTime.Sub(silent.HostTime); took < 50*time.Second {
+		t.Errorf("the watchdog believed in the node's end after %v", took)
+	}
+	c.await(0, "notice", 2)
+	c.evicted(0, 2)
+}
+
+func TestTwoNodesThatDieAtOnceAreBothFenced(t *testing.T) {
+	c := start(t, 4, rig.Config{Missed: 3, Cluster: off})
+	for _, n := range []int{2, 3} {
+		check(t, c.Nodes[n].Pause(t.Context()))
+	}
+	for _, n := range []uint32{2, 3} {
+		c.await(0, "notice", n)
+		c.powered(int(n), vm.Off)
+		c.evicted(1, int(n))
+	}
+	c.fencedNobody(1)
+}
+
+func TestANodeThatCameBackIsNotFenced(t *testing.T) {
+	c := start(t, 3, rig.Config{Missed: 3, Cluster: off, Slow: true})
+	c.Nodes[2].PowerOff()
+	c.await(0, "initiated", 2)
+	// It restarts while its BMC has not yet carried the command out: another incarnation.
+	ctx := t.Context()
+	check(t, c.Nodes[2].Boot(ctx))
+	check(t, c.Online(ctx, c.Nodes[2]))
+	check(t, c.Mount(ctx, c.Nodes[2]))
+	obsolete := c.await(0, "obsolete", 2)
+	if obsolete.Errmsg != "a new incarnation is there" {
+		t.Errorf("obsolete because %q", obsolete.Errmsg)
+	}
+	c.release()
+	c.powered(2, vm.Running)
+	if slices.ContainsFunc(c.events[0].All(), func(e rig.Event) bool { return e.Event == "fenced" }) {
+		t.Error("it was fenced")
+	}
+}
+
+func TestANodeIsPoweredOnAgainAfterItsFence(t *testing.T) {
+	c := start(t, 3, rig.Config{Missed: 3, Cluster: "\tthen_delay_ms = 1000\n"})
+	check(t, c.Nodes[2].Pause(t.Context()))
+	c.await(0, "notice", 2)
+	ctx, cancel := context.WithTimeout(t.Context(), testTime)
+	defer cancel()
+	check(t, c.Nodes[2].Ready(ctx))
+}
+
+// beats waits until a node has written so many heartbeats more.
+func (c *cluster) beats(by, n int) {
+	c.t.Helper()
+	const script = `dd if=/dev/vda bs=512 count=1 skip=$(( $1 )) status=none | od -An -tu8 -N8`
+	ctx, cancel := context.WithTimeout(c.t.Context(), testTime)
+	defer cancel()
+	regions, err := c.Nodes[by].Run(ctx, "sh", "-c", "cat /sys/kernel/config/cluster/*/heartbeat/*/start_block /sys/kernel/config/cluster/*/heartbeat/*/block_bytes")
+	check(c.t, err)
+	var block, size int
+	_, err = fmt.Sscan(regions, &block, &size)
+	check(c.t, err)
+	last := ""
+	for n > 0 {
+		seq, err := c.Nodes[by].Run(ctx, "sh", "-c", script, "sh", fmt.Sprint(block*size/512+by*size/512))
+		check(c.t, err)
+		if last != "" && seq != last {
+			n--
+		}
+		last = seq
+		time.Sleep(200 * time.Millisecond)
+	}
+}
+
+// release lets the slow BMCs carry out what they were told.
+func (c *cluster) release() { c.Rig.Release() }

@@ -35,6 +35,8 @@ type Rig struct {
 	*vm.Cluster
 	BMCs []*bmc.BMC // one for each node
 
+	released chan struct{} // closed: the BMCs carry commands out
+
 	root string // of the module, as seen by the host and, over 9p, by the guests
 	conf string // fence.conf
 }
@@ -47,6 +49,8 @@ type Config struct {
 	Cluster, Fence string
 	// NoBMC leaves out the IPMI method.
 	NoBMC bool
+	// Slow makes the BMCs acknowledge a command, and carry it out only after Release.
+	Slow bool
 }
 
 // New starts a BMC for each node of the cluster; dir is for their files. Close ends them.
@@ -59,13 +63,16 @@ func New(ctx context.Context, c *vm.Cluster, dir string, cfg Config) (*Rig, erro
 	if err != nil {
 		return nil, err
 	}
-	r := &Rig{Cluster: c, root: root}
+	r := &Rig{Cluster: c, root: root, released: make(chan struct{})}
+	if !cfg.Slow {
+		r.Release()
+	}
 	for _, m := range c.Nodes {
 		own := filepath.Join(dir, m.Name()+".bmc")
 		if err := errors.Join(os.RemoveAll(own), os.MkdirAll(own, 0o700)); err != nil {
 			return nil, errors.Join(err, r.Close())
 		}
-		b, err := bmc.Start(ctx, own, bmc.Config{User: user, Password: password, Power: power{m}})
+		b, err := bmc.Start(ctx, own, bmc.Config{User: user, Password: password, Power: power{m, r.released}})
 		if err != nil {
 			return nil, errors.Join(err, r.Close())
 		}
@@ -74,6 +81,10 @@ func New(ctx context.Context, c *vm.Cluster, dir string, cfg Config) (*Rig, erro
 	r.conf = r.fenceConf(cfg)
 	return r, nil
 }
+
+// Release lets slow BMCs carry out what they were told from now on; what they were told before is
+// lost, as with a BMC that restarts. It may be called once.
+func (r *Rig) Release() { close(r.released) }
 
 // Close ends the BMCs. The cluster is its owner's to close.
 func (r *Rig) Close() error {
@@ -253,11 +264,19 @@ func poll(ctx context.Context, done func() (bool, error)) error {
 }
 
 // power is a machine as its BMC sees it. A machine that is paused is on.
-type power struct{ *vm.VM }
+type power struct {
+	*vm.VM
+	released <-chan struct{}
+}
 
 func (p power) On() (bool, error) { return p.PowerState() != vm.Off, nil }
 
 func (p power) SetOn(on bool) error {
+	select {
+	case <-p.released:
+	default:
+		return nil
+	}
 	if on {
 		return p.PowerOn(context.Background())
 	}
