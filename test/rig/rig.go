@@ -49,7 +49,8 @@ type Config struct {
 	Cluster, Fence string
 	// NoBMC leaves out the IPMI method.
 	NoBMC bool
-	// Slow makes the BMCs acknowledge a command, and carry it out only after Release.
+	// Slow makes the BMCs acknowledge commands without carrying them out, and say that all machines
+	// are on, until Release.
 	Slow bool
 }
 
@@ -246,6 +247,15 @@ func (r *Rig) Watched(ctx context.Context, m *vm.VM, nodes ...uint32) error {
 	return nil
 }
 
+// PoweredOn waits until a machine's power is on.
+func (r *Rig) PoweredOn(ctx context.Context, m *vm.VM) error {
+	err := poll(ctx, func() (bool, error) { return m.PowerState() == vm.Running, nil })
+	if err != nil {
+		return fmt.Errorf("%s: waiting for its power: %w", m.Name(), err)
+	}
+	return nil
+}
+
 // pollEvery is for what nothing tells of when it happens.
 const pollEvery = 200 * time.Millisecond
 
@@ -269,12 +279,19 @@ type power struct {
 	released <-chan struct{}
 }
 
-func (p power) On() (bool, error) { return p.PowerState() != vm.Off, nil }
-
-func (p power) SetOn(on bool) error {
+func (p power) slow() bool {
 	select {
 	case <-p.released:
+		return false
 	default:
+		return true
+	}
+}
+
+func (p power) On() (bool, error) { return p.slow() || p.PowerState() != vm.Off, nil }
+
+func (p power) SetOn(on bool) error {
+	if p.slow() {
 		return nil
 	}
 	if on {
