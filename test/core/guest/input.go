@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"slices"
+	"syscall"
+
+	"github.com/mdlayher/genetlink"
+	"github.com/mdlayher/netlink"
+
+	"github.com/o2fence/o2fence/bridge/kernel"
+	"github.com/o2fence/o2fence/bridge/uapi"
+)
+
+var inputTests = []test{
+	{"an unprivileged caller is refused everything", unprivileged},
+	{"a region without a heartbeat module is refused", noHeartbeat},
+	{"every command without attributes is refused with a text", bareCommands},
+	{"random attributes are refused or obeyed, and break nothing", randomAttributes},
+}
+
+var commands = []uapi.Cmd{
+	uapi.CmdJoin, uapi.CmdLeave, uapi.CmdFence, uapi.CmdRegionAdd, uapi.CmdRegionDel, uapi.CmdBind, uapi.CmdFenced,
+}
+
+var dumps = []uapi.Cmd{
+	uapi.CmdClusterGet, uapi.CmdNodeGet, uapi.CmdMethodGet, uapi.CmdRegionGet, uapi.CmdRequestGet,
+}
+
+// unprivileged runs trespass as nobody.
+func unprivileged(*suite) error {
+	cmd := exec.Command("/proc/self/exe", "stranger")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	return nil
+}
+
+func trespass() error {
+	r, err := dialRaw()
+	if err != nil {
+		return err
+	}
+	for _, cmd := range slices.Concat(commands, dumps, []uapi.Cmd{uapi.CmdMemalloc}) {
+		flags := netlink.Acknowledge
+		if slices.Contains(dumps, cmd) {
+			flags = netlink.Dump
+		}
+		if err := expect(r.send(cmd, flags, nil), syscall.EPERM); err != nil {
+			return fmt.Errorf("%v: %w", cmd, err)
+		}
+	}
+	if err := r.conn.JoinGroup(r.family.Groups[0].ID); err == nil {
+		return errors.New("the events are heard")
+	}
+	return nil
+}
+
+// A raw speaks to the family without rules.
+type raw struct {
+	conn   *genetlink.Conn
+	family genetlink.Family
+}
+
+func dialRaw() (*raw, error) {
+	conn, err := genetlink.Dial(&netlink.Config{Strict: true})
+	if err != nil {
+		return nil, err
+	}
+	family, err := conn.GetFamily(uapi.GenlName)
+	return &raw{conn, family}, err
+}
+
+func (r *raw) send(cmd uapi.Cmd, flags netlink.HeaderFlags, attrs []byte) error {
+	m := genetlink.Message{Header: genetlink.Header{Command: uint8(cmd), Version: uapi.GenlVersion}, Data: attrs}
+	_, err := r.conn.Execute(m, r.family.ID, netlink.Request|flags)
+	return err
+}
+
+func noHeartbeat(s *suite) error {
+	if err := s.Join(ctx, cluster("c", steps("core-ok")...)); err != nil {
+		return err
+	}
+	f, err := os.Open(os.DevNull)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return errors.Join(
+		expect(s.RegionAdd(ctx, kernel.Region{Cluster: "c", UUID: "R", BlockBytes: 512, Blocks: 2}, f), kernel.ErrNoHeartbeat),
+		s.Leave(ctx, "c"),
+	)
+}
+
+func bareCommands(*suite) error {
+	r, err := dialRaw()
+	if err != nil {
+		return err
+	}
+	defer r.conn.Close()
+	for _, cmd := range commands {
+		err := r.send(cmd, netlink.Acknowledge, nil)
+		refusal, ok := errors.AsType[*netlink.OpError](err)
+		if !ok || refusal.Message == "" {
+			return fmt.Errorf("%v: %w", cmd, orNone(err))
+		}
+	}
+	return nil
+}
+
+// soups is how many messages of random attributes are sent.
+const soups = 5000
+
+func randomAttributes(s *suite) error {
+	if err := s.Join(ctx, cluster("c", steps("manual", "core-ok")...)); err != nil {
+		return err
+	}
+	r, err := dialRaw()
+	if err != nil {
+		return err
+	}
+	defer r.conn.Close()
+	random := rand.New(rand.NewPCG(1, 2)) // the same each time
+	obeyed := 0
+	for range soups {
+		cmd := commands[random.IntN(len(commands))]
+		err := r.send(cmd, netlink.Acknowledge, soup(random))
+		if _, refused := errors.AsType[*netlink.OpError](err); err != nil && !refused {
+			return err
+		}
+		if err == nil {
+			obeyed++
+		}
+	}
+	fmt.Printf("# %d of %d messages were obeyed\n", obeyed, soups)
+	if obeyed == 0 {
+		return errors.New("no soup was a meal: the test tests nothing")
+	}
+	_, err = s.Nodes(ctx)
+	return err
+}
+
+// soup is a handful of attributes: mostly of the right form, in any order, with plausible values.
+func soup(random *rand.Rand) []byte {
+	ae := netlink.NewAttributeEncoder()
+	for range random.IntN(14) {
+		ingredient(ae, uapi.Attr(random.IntN(int(uapi.AttrPad)+2)), random)
+	}
+	b, err := ae.Encode()
+	if err != nil {
+		return nil
+	}
+	if len(b) > 0 && random.IntN(20) == 0 {
+		b[random.IntN(len(b))] ^= byte(1 << random.IntN(8))
+	}
+	return b
+}
+
+func ingredient(ae *netlink.AttributeEncoder, a uapi.Attr, random *rand.Rand) {
+	texts := []string{"", "c", "d", "manual", "core-ok", "core-fail", "watchdog", "wait=1", "x\x00y", string(make([]byte, 300))}
+	numbers := []uint64{0, 1, 2, 5, 254, 255, 512, 4096, 60000, 1 << 31, 1<<32 - 1, 1 << 63}
+	text, number := texts[random.IntN(len(texts))], numbers[random.IntN(len(numbers))]
+	form := a.Type()
+	if random.IntN(30) == 0 {
+		form = uapi.TypeBinary
+	}
+	switch form {
+	case uapi.TypeString:
+		ae.String(uint16(a), text)
+	case uapi.TypeU32:
+		ae.Uint32(uint16(a), uint32(number))
+	case uapi.TypeU64:
+		ae.Uint64(uint16(a), number)
+	default:
+		ae.Bytes(uint16(a), make([]byte, random.IntN(70)))
+	}
+}
