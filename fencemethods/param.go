@@ -21,6 +21,7 @@ type Param struct {
 	Required bool
 	Default  string             // what an absent one means; "" is none
 	Secret   bool               // the value names a file that holds a secret, see ReadSecret
+	Identity bool               // with the others of these it names the one machine that is switched
 	Validate func(string) error // nil takes anything; its error says what would be right
 }
 

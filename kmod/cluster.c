@@ -1,16 +1,131 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* cluster.c - joining and leaving clusters, and the heartbeat they follow */
+/*
+ * cluster.c - what can be dumped, methods, and joining and leaving clusters
+ *
+ * The problem: once joined, a fence must find all it needs: memory, a thread, methods, and modules
+ * that stay (R5, R11, R19).
+ *
+ * The rule: JOIN takes all of it or nothing, and LEAVE gives it back when nothing is under way.
+ *
+ * The races: a cluster is changed by JOIN, LEAVE and REGION_* only, which config_mutex serialises.
+ * Everything else finds a cluster under o2fence_lock and keeps it only that long, but for the
+ * threads of its nodes, whose end LEAVE waits for.
+ */
 
+#include <linux/kthread.h>
 #include <linux/mm.h>
 #include <linux/mutex.h>
 #include <linux/slab.h>
-#include "core.h"
+#include "o2fence.h"
 
-/* Serialises JOIN, LEAVE and REGION_*; protects the heartbeat. Never on the fence path. */
-static DEFINE_MUTEX(o2fence_config_mutex);
-static struct o2fence_heartbeat *o2fence_heartbeat;
+#define for_each_configured(nd, cl) \
+	for (struct o2fence_node *nd = (cl)->cl_nodes; nd < &(cl)->cl_nodes[O2FENCE_NODES_MAX]; nd++) \
+		if (nd->nd_nsteps)
 
-static int o2fence_put_cluster(struct sk_buff *skb, struct o2fence_object *ob)
+DEFINE_SPINLOCK(o2fence_lock);
+EXPORT_SYMBOL_GPL(o2fence_lock);
+LIST_HEAD(o2fence_objects);
+static DEFINE_MUTEX(config_mutex);	/* JOIN allocates under it: never on the fence path */
+
+/**
+ * o2fence_find - the object of a kind and name
+ * @kind: the command that dumps it
+ * @name: its name
+ *
+ * Context: any, with o2fence_lock held.
+ * Return: the object or NULL.
+ */
+struct o2fence_object *o2fence_find(u8 kind, const char *name)
+{
+	struct o2fence_object *ob;
+
+	list_for_each_entry(ob, &o2fence_objects, ob_list)
+		if (ob->ob_kind == kind && !strcmp(ob->ob_name, name))
+			return ob;
+	return NULL;
+}
+EXPORT_SYMBOL_GPL(o2fence_find);
+
+/**
+ * o2fence_show - show an object in the dumps
+ * @ob: stays valid until it is taken off the list, with list_del() under o2fence_lock
+ * @kind: the command that dumps it
+ * @name: up to O2FENCE_NAME_MAX bytes; that it is not taken yet, the caller has found out
+ * @put: puts its attributes into a message
+ *
+ * Context: any, with o2fence_lock held.
+ */
+void o2fence_show(struct o2fence_object *ob, u8 kind, const char *name, o2fence_put_fn put)
+{
+	ob->ob_kind = kind;
+	ob->ob_put = put;
+	strscpy(ob->ob_name, name, sizeof(ob->ob_name));
+	list_add_tail(&ob->ob_list, &o2fence_objects);
+}
+EXPORT_SYMBOL_GPL(o2fence_show);
+
+static int put_method(struct sk_buff *skb, struct o2fence_object *ob)
+{
+	struct o2fence_method *fm = container_of(ob, struct o2fence_method, fm_ob);
+
+	return nla_put_string(skb, O2FENCE_A_METHOD, ob->ob_name) ?:
+	       nla_put_string(skb, O2FENCE_A_MODULE, module_name(fm->fm_owner)) ?:
+	       nla_put_u32(skb, O2FENCE_A_PORTID, fm->fm_portid);
+}
+
+/**
+ * node_register_fence_method - make a fence method known (R2)
+ * @name: what the configuration calls it, up to O2FENCE_NAME_MAX bytes
+ * @fn: called to begin fencing a node, in the node's thread, which has access to the memory
+ *	reserve; it must neither wait for memory nor wait for the device. Zero means initiated, not
+ *	done (R8): exactly one node_fence_result() must follow, or the attempt's timer ends it.
+ *	Positive means the same, and that it wants to be called again after so many ms unless the
+ *	attempt has ended. A negative errno means that it cannot go on.
+ * @owner: the module that @fn lives in; pinned from join to leave by every cluster that uses it
+ *
+ * Context: process context, may sleep.
+ * Return: 0, %-EEXIST when the name is taken, %-EINVAL for a name that is empty or too long,
+ * %-ENOMEM.
+ */
+int node_register_fence_method(const char *name, node_fence_fn fn, struct module *owner)
+{
+	struct o2fence_method *fm __free(kfree) = kzalloc(sizeof(*fm), GFP_KERNEL);
+
+	if (!fm)
+		return -ENOMEM;
+	if (!*name || strlen(name) > O2FENCE_NAME_MAX)
+		return -EINVAL;
+	fm->fm_initiate = fn;
+	fm->fm_owner = owner;
+	guard(o2fence)();
+	if (o2fence_method(name))
+		return -EEXIST;
+	o2fence_show(&no_free_ptr(fm)->fm_ob, O2FENCE_CMD_METHOD_GET, name, put_method);
+	return 0;
+}
+EXPORT_SYMBOL_GPL(node_register_fence_method);
+
+/**
+ * node_unregister_fence_method - forget a fence method
+ * @name: as it was registered
+ *
+ * To be called from the owner's exit only: then no joined cluster uses the method, for that pins
+ * the owner. Does nothing when the name is not registered.
+ *
+ * Context: process context.
+ */
+void node_unregister_fence_method(const char *name)
+{
+	guard(o2fence)();
+	struct o2fence_method *fm = o2fence_method(name);
+
+	if (fm)
+		list_del(&fm->fm_ob.ob_list);
+	kfree(fm);
+}
+EXPORT_SYMBOL_GPL(node_unregister_fence_method);
+
+static int put_cluster(struct sk_buff *skb, struct o2fence_object *ob)
 {
 	struct o2fence_cluster *cl = container_of(ob, struct o2fence_cluster, cl_ob);
 
@@ -23,248 +138,146 @@ static int o2fence_put_cluster(struct sk_buff *skb, struct o2fence_object *ob)
 	       nla_put_u32(skb, O2FENCE_A_FENCING, cl->cl_fencing);
 }
 
-static int o2fence_put_node(struct sk_buff *skb, struct o2fence_object *ob)
+static int put_node(struct sk_buff *skb, struct o2fence_object *ob)
 {
 	struct o2fence_node *nd = container_of(ob, struct o2fence_node, nd_record.re_ob);
-	int i, err = o2fence_put_record(skb, ob);
+	int err = o2fence_put_record(skb, ob);
 
-	for (i = 0; !err && i < nd->nd_nsteps; i++)
-		err = nla_put_string(skb, O2FENCE_A_METHOD,
-				     nd->nd_steps[i].st_method->fm_ob.ob_name) ?:
-		      nla_put_u32(skb, O2FENCE_A_TIMEOUT_MS, nd->nd_steps[i].st_timeout_ms);
+	for (struct o2fence_step *st = nd->nd_steps; !err && st < nd->nd_steps + nd->nd_nsteps; st++)
+		err = nla_put_string(skb, O2FENCE_A_METHOD, st->st_method->fm_ob.ob_name) ?:
+		      nla_put_u32(skb, O2FENCE_A_TIMEOUT_MS, st->st_timeout_ms);
 	return err;
 }
 
-static void o2fence_init_node(struct o2fence_cluster *cl, struct o2fence_node *nd)
+/*
+ * Read the nodes and their methods, in order: what follows a METHOD belongs to it. A method is to be
+ * registered, carried by someone, and its module is to stay (R5, R11).
+ */
+static int read_nodes(struct o2fence_cluster *cl, struct genl_info *info)
 {
-	struct o2fence_record *re = &nd->nd_record;
-
-	nd->nd_cluster = cl;
-	nd->nd_num = re->re_node = nd - cl->cl_nodes;
-	INIT_DELAYED_WORK(&nd->nd_work, o2fence_run);
-	strscpy(re->re_cluster, cl->cl_ob.ob_name, sizeof(re->re_cluster));
-	re->re_ob.ob_kind = O2FENCE_CMD_NODE_GET;
-	re->re_ob.ob_put = o2fence_put_node;
-}
-
-/* The next method of a node: registered, carried by someone, and its module stays (R5, R11). */
-static int o2fence_add_step(struct o2fence_node *nd, struct nlattr *name, struct genl_info *info)
-{
-	struct o2fence_object *ob;
-	struct o2fence_method *fm;
-
-	if (!nd || nd->nd_nsteps == O2FENCE_STEPS_MAX)
-		return o2fence_refuse(info, name, -E2BIG, "more methods than a node may have");
-	spin_lock_bh(&o2fence_lock);
-	ob = o2fence_find(O2FENCE_CMD_METHOD_GET, name);
-	fm = container_of(ob, struct o2fence_method, fm_ob);
-	if (ob && ((fm->fm_initiate == o2fence_ask_bridge && !fm->fm_portid) ||
-		   !try_module_get(fm->fm_owner)))
-		ob = NULL;
-	spin_unlock_bh(&o2fence_lock);
-	if (!ob)
-		return o2fence_refuse(info, name, -ENOENT, "method not registered");
-	nd->nd_steps[nd->nd_nsteps++].st_method = fm;
-	return 0;
-}
-
-/* Read the nodes and their methods, in order: what follows a METHOD belongs to it. */
-static int o2fence_read_nodes(struct o2fence_cluster *cl, struct genl_info *info)
-{
-	struct o2fence_node *nd = NULL;
-	struct o2fence_step *st = NULL;
+	struct o2fence_step ignored, *st = &ignored;
+	struct o2fence_node *nd = cl->cl_nodes;
 	struct nlattr *attr;
-	int rem, err = 0;
+	int rem;
 
+	guard(o2fence)();
 	nlmsg_for_each_attr(attr, info->nlhdr, GENL_HDRLEN, rem) {
-		switch (nla_type(attr)) {
-		case O2FENCE_A_NODE:
+		if (nla_type(attr) == O2FENCE_A_NODE) {
 			nd = &cl->cl_nodes[nla_get_u32(attr)];
-			if (nd->nd_nsteps)
-				return o2fence_refuse(info, attr, -EEXIST, "node configured twice");
-			o2fence_init_node(cl, nd);
-			break;
-		case O2FENCE_A_METHOD:
-			err = o2fence_add_step(nd, attr, info);
-			if (err)
-				return err;
-			st = &nd->nd_steps[nd->nd_nsteps - 1];
-			break;
-		case O2FENCE_A_TIMEOUT_MS:
-			if (st)
-				st->st_timeout_ms = nla_get_u32(attr);
-			break;
-		case O2FENCE_A_PARAMS:
-			if (st)
-				st->st_params = cl->cl_join + (nla_data(attr) - (void *)info->nlhdr);
-			break;
+		} else if (nla_type(attr) == O2FENCE_A_METHOD) {
+			struct o2fence_method *fm = o2fence_method(nla_data(attr));
+
+			if (nd->nd_nsteps == O2FENCE_STEPS_MAX)
+				return refuse(info, attr, -E2BIG, "more methods than a node may have");
+			if (!fm || (fm->fm_owner == THIS_MODULE && !fm->fm_portid) ||
+			    !try_module_get(fm->fm_owner))
+				return refuse(info, attr, -ENOENT, "method not registered");
+			st = &nd->nd_steps[nd->nd_nsteps++];
+			st->st_method = fm;
+			st->st_params = "";
+		} else if (nla_type(attr) == O2FENCE_A_TIMEOUT_MS) {
+			st->st_timeout_ms = nla_get_u32(attr);
+		} else if (nla_type(attr) == O2FENCE_A_PARAMS) {
+			st->st_params = cl->cl_join + (nla_data(attr) - (void *)info->nlhdr);
 		}
 	}
 	return 0;
 }
 
-/* So that a fence ends whatever user space does: each step has its time, the last its module. */
-static int o2fence_check_nodes(struct o2fence_cluster *cl, struct genl_info *info)
+/* Nobody can start a request here any more, or yet. */
+static void free_cluster(struct o2fence_cluster *cl)
 {
-	struct o2fence_node *nd;
-	int i;
-
-	if (!cl->cl_nodes[cl->cl_this_node].nd_nsteps)
-		return o2fence_refuse(info, info->attrs[O2FENCE_A_THIS_NODE], -EINVAL,
-				      "this node is not among the nodes");
-	for (nd = cl->cl_nodes; nd < cl->cl_nodes + O2FENCE_NODES_MAX; nd++) {
-		for (i = 0; i < nd->nd_nsteps; i++)
-			if (!nd->nd_steps[i].st_timeout_ms)
-				return o2fence_refuse(info, NULL, -EINVAL, "a METHOD needs TIMEOUT_MS");
-		if (i && nd->nd_steps[i - 1].st_method->fm_initiate == o2fence_ask_bridge)
-			return o2fence_refuse(info, NULL, -EINVAL,
-					      "the last method of a node must run in the kernel");
+	for_each_configured(nd, cl) {
+		if (!IS_ERR_OR_NULL(nd->nd_thread))
+			kthread_stop(nd->nd_thread);
+		while (nd->nd_nsteps)
+			module_put(nd->nd_steps[--nd->nd_nsteps].st_method->fm_owner);
 	}
-	return 0;
-}
-
-static void o2fence_free_cluster(struct o2fence_cluster *cl)
-{
-	struct o2fence_node *nd;
-	int i;
-
-	for (nd = cl->cl_nodes; nd < cl->cl_nodes + O2FENCE_NODES_MAX; nd++)
-		for (i = 0; i < nd->nd_nsteps; i++)
-			module_put(nd->nd_steps[i].st_method->fm_owner);
 	if (cl->cl_heartbeat)
-		module_put(cl->cl_heartbeat->hb_owner);
+		symbol_put(o2fence_heartbeat);
 	kvfree(cl);
 }
-
-/* Make a cluster that is whole visible. */
-static int o2fence_publish(struct o2fence_cluster *cl, struct genl_info *info)
-{
-	struct o2fence_node *nd;
-
-	if (o2fence_add(&cl->cl_ob))
-		return o2fence_refuse(info, info->attrs[O2FENCE_A_CLUSTER], -EEXIST,
-				      "already joined");
-	if (o2fence_heartbeat && try_module_get(o2fence_heartbeat->hb_owner))
-		cl->cl_heartbeat = o2fence_heartbeat;
-	for (nd = cl->cl_nodes; nd < cl->cl_nodes + O2FENCE_NODES_MAX; nd++)
-		if (nd->nd_nsteps)
-			o2fence_add(&nd->nd_record.re_ob);
-	return 0;
-}
+DEFINE_FREE(cluster, struct o2fence_cluster *, if (_T) free_cluster(_T))
 
 int o2fence_join(struct sk_buff *skb, struct genl_info *info)
 {
-	struct nlattr **tb = info->attrs;
-	struct o2fence_cluster *cl;
+	struct nlattr **tb = info->attrs, *name = tb[O2FENCE_A_CLUSTER];
 	int err;
 
-	if (!tb[O2FENCE_A_CLUSTER] || !tb[O2FENCE_A_THIS_NODE] || !tb[O2FENCE_A_MISSED] ||
-	    !tb[O2FENCE_A_PERIOD_MS] || !tb[O2FENCE_A_GATE_MS] || !tb[O2FENCE_A_FENCE_DELAY_MS])
-		return o2fence_refuse(info, NULL, -EINVAL, "an attribute is missing");
-	cl = kvzalloc(struct_size(cl, cl_join, info->nlhdr->nlmsg_len), GFP_KERNEL);
+	if (o2fence_lacks(info, O2FENCE_A_CLUSTER, O2FENCE_A_FENCE_DELAY_MS))
+		return -EINVAL;
+	struct o2fence_cluster *cl __free(cluster) =
+		kvzalloc(struct_size(cl, cl_join, info->nlhdr->nlmsg_len), GFP_KERNEL);
+
 	if (!cl)
 		return -ENOMEM;
 	memcpy(cl->cl_join, info->nlhdr, info->nlhdr->nlmsg_len);
-	nla_strscpy(cl->cl_ob.ob_name, tb[O2FENCE_A_CLUSTER], sizeof(cl->cl_ob.ob_name));
-	cl->cl_ob.ob_kind = O2FENCE_CMD_CLUSTER_GET;
-	cl->cl_ob.ob_put = o2fence_put_cluster;
 	cl->cl_this_node = nla_get_u32(tb[O2FENCE_A_THIS_NODE]);
 	cl->cl_missed = nla_get_u32(tb[O2FENCE_A_MISSED]);
 	cl->cl_period_ms = nla_get_u32(tb[O2FENCE_A_PERIOD_MS]);
 	cl->cl_gate_ms = nla_get_u32(tb[O2FENCE_A_GATE_MS]);
 	cl->cl_fence_delay_ms = nla_get_u32(tb[O2FENCE_A_FENCE_DELAY_MS]);
+	cl->cl_heartbeat = symbol_get(o2fence_heartbeat);
 
-	mutex_lock(&o2fence_config_mutex);
-	err = o2fence_read_nodes(cl, info) ?: o2fence_check_nodes(cl, info) ?:
-	      o2fence_publish(cl, info);
-	mutex_unlock(&o2fence_config_mutex);
+	guard(mutex)(&config_mutex);
+	err = read_nodes(cl, info);
 	if (err)
-		o2fence_free_cluster(cl);
-	return err;
-}
-
-/* Caller holds o2fence_lock. */
-struct o2fence_node *o2fence_named_node(struct genl_info *info)
-{
-	struct nlattr *cluster = info->attrs[O2FENCE_A_CLUSTER];
-	struct nlattr *node = info->attrs[O2FENCE_A_NODE];
-	struct o2fence_object *ob = o2fence_find(O2FENCE_CMD_CLUSTER_GET, cluster);
-	struct o2fence_node *nd = NULL;
-
-	if (ob && node)
-		nd = &container_of(ob, struct o2fence_cluster, cl_ob)->cl_nodes[nla_get_u32(node)];
-	if (nd && nd->nd_nsteps)
-		return nd;
-	NL_SET_ERR_MSG_ATTR(info->extack, ob ? node : cluster, "not joined, or no such node");
-	return NULL;
+		return err;
+	for_each_configured(nd, cl) {
+		/* A fence ends whatever user space does: in the end comes a method of the kernel. */
+		if (nd->nd_steps[nd->nd_nsteps - 1].st_method->fm_owner == THIS_MODULE)
+			return refuse(info, NULL, -EINVAL, "a node's last method is not the kernel's");
+		nd->nd_cluster = cl;
+		nd->nd_record.re_node = nd - cl->cl_nodes;
+		nd->nd_thread = kthread_run(o2fence_thread, nd, "o2fence/%u", nd->nd_record.re_node);
+		if (IS_ERR(nd->nd_thread))
+			return PTR_ERR(nd->nd_thread);
+	}
+	guard(o2fence)();
+	if (o2fence_cluster(nla_data(name)))
+		return refuse(info, name, -EEXIST, "already joined");
+	o2fence_show(&cl->cl_ob, O2FENCE_CMD_CLUSTER_GET, nla_data(name), put_cluster);
+	for_each_configured(nd, cl)
+		o2fence_show(&nd->nd_record.re_ob, O2FENCE_CMD_NODE_GET, nla_data(name), put_node);
+	cl = NULL;	/* it is whole, and stays */
+	return 0;
 }
 
 int o2fence_leave(struct sk_buff *skb, struct genl_info *info)
 {
+	struct nlattr *name = info->attrs[O2FENCE_A_CLUSTER];
 	struct o2fence_cluster *cl;
-	struct o2fence_object *ob;
-	struct o2fence_node *nd;
-	int err = 0;
 
-	mutex_lock(&o2fence_config_mutex);
-	spin_lock_bh(&o2fence_lock);
-	ob = o2fence_find(O2FENCE_CMD_CLUSTER_GET, info->attrs[O2FENCE_A_CLUSTER]);
-	cl = container_of(ob, struct o2fence_cluster, cl_ob);
-	if (!ob)
-		err = o2fence_refuse(info, info->attrs[O2FENCE_A_CLUSTER], -ENOENT, "not joined");
-	else if (cl->cl_fencing)
-		err = o2fence_refuse(info, NULL, -EBUSY, "a fence is under way");
-	else if (cl->cl_regions)
-		err = o2fence_refuse(info, NULL, -EBUSY, "a region is watched");
-	else
-		list_del(&ob->ob_list);
-	for (nd = cl->cl_nodes; !err && nd < cl->cl_nodes + O2FENCE_NODES_MAX; nd++)
-		if (nd->nd_nsteps)
+	if (o2fence_lacks(info, O2FENCE_A_CLUSTER, O2FENCE_A_CLUSTER))
+		return -EINVAL;
+	guard(mutex)(&config_mutex);
+	scoped_guard(o2fence) {
+		cl = o2fence_cluster(nla_data(name));
+		if (!cl)
+			return refuse(info, name, -ENOENT, "not joined");
+		if (cl->cl_fencing || cl->cl_regions)
+			return refuse(info, NULL, -EBUSY, "a fence is under way or a region watched");
+		list_del(&cl->cl_ob.ob_list);
+		for_each_configured(nd, cl)
 			list_del(&nd->nd_record.re_ob.ob_list);
-	spin_unlock_bh(&o2fence_lock);
-	if (!err) {
-		/* Nobody can start a request any more, but a work may be at its last line. */
-		for (nd = cl->cl_nodes; nd < cl->cl_nodes + O2FENCE_NODES_MAX; nd++)
-			if (nd->nd_nsteps)
-				cancel_delayed_work_sync(&nd->nd_work);
-		o2fence_free_cluster(cl);
 	}
-	mutex_unlock(&o2fence_config_mutex);
-	return err;
+	free_cluster(cl);
+	return 0;
 }
 
 int o2fence_region(struct sk_buff *skb, struct genl_info *info)
 {
+	bool add = info->genlhdr->cmd == O2FENCE_CMD_REGION_ADD;
 	int err;
 
-	mutex_lock(&o2fence_config_mutex);
-	if (o2fence_heartbeat)
-		err = o2fence_heartbeat->hb_region(info);
-	else
-		err = o2fence_refuse(info, NULL, -ENODEV, "no heartbeat is loaded: o2fence_o2cb");
-	mutex_unlock(&o2fence_config_mutex);
+	if (o2fence_lacks(info, O2FENCE_A_REGION, add ? O2FENCE_A_BLOCKS : O2FENCE_A_REGION))
+		return -EINVAL;
+	guard(mutex)(&config_mutex);
+	struct o2fence_heartbeat *hb = symbol_get(o2fence_heartbeat);
+
+	if (!hb)
+		return refuse(info, NULL, -ENODEV, "no heartbeat: o2fence_o2cb is not loaded");
+	err = hb->hb_region(info);
+	symbol_put(o2fence_heartbeat);
 	return err;
 }
-
-/**
- * o2fence_set_heartbeat - offer a source of node deaths, or take it back (R24)
- * @hb: stays valid until it is taken back; NULL takes it back, in its owner's exit
- *
- * A cluster that joins follows it and pins its owner, so none does when the owner's exit runs.
- *
- * Context: process context, may sleep.
- * Return: 0, or %-EEXIST, for there is one kernel heartbeat at a time.
- */
-int o2fence_set_heartbeat(struct o2fence_heartbeat *hb)
-{
-	int err = -EEXIST;
-
-	mutex_lock(&o2fence_config_mutex);
-	if (!hb || !o2fence_heartbeat) {
-		o2fence_heartbeat = hb;
-		err = 0;
-	}
-	mutex_unlock(&o2fence_config_mutex);
-	return err;
-}
-EXPORT_SYMBOL_GPL(o2fence_set_heartbeat);

@@ -11,342 +11,410 @@
  * duty, if they are the majority of all members, or half of them with the lowest number. The other
  * half waits fence_delay_ms more, in periods in which its own heartbeat reaches the disk.
  *
- * The races: the duty is judged anew in each period from the same facts, so when the fencer dies
- * the next one takes over. A node that is off is fenced at once by whoever asks again, and a
- * notice is written only over the life that was fenced.
+ * The notice of a fenced node is the block that a node writes itself when it leaves cleanly: every
+ * node's stock o2hb takes it as the node's death within a period. Writing to a wrong place, or over
+ * a node that is alive, would destroy data. So it is written only where the slot was read just
+ * before, its checksum was right, it held the life that was last seen there when FENCED was said,
+ * and the node's heartbeat was overdue. Then it is read back: a write that was lost is no notice.
  *
- * Each region has a workqueue with a rescuer of its own, so that a disk that hangs holds up no
- * other, and looking cannot wait for memory because no worker has to be created for it.
+ * The races: the duty is judged anew in each period from the same facts, so when the fencer dies
+ * the next one takes over. A node that is off is fenced at once by whoever asks again.
+ *
+ * Each region has a thread of its own, a page, and a bio on its stack, so that a disk that hangs
+ * holds up no other, and looking waits for no memory: none is asked for but the block layer's
+ * preallocated requests.
  */
 
+#include <linux/bio.h>
+#include <linux/blkdev.h>
+#include <linux/crc32.h>
 #include <linux/file.h>
-#include <linux/fs.h>
+#include <linux/kthread.h>
 #include <linux/mm.h>
-#include <linux/sched/mm.h>
-#include <linux/slab.h>
 #include "o2cb.h"
+#include "o2fence.h"
 
-static DEFINE_SPINLOCK(o2cb_lock);	/* regions and their slots; taken inside o2fence_lock */
-static LIST_HEAD(o2cb_regions);
-DECLARE_WAIT_QUEUE_HEAD(o2cb_looked);
+#define GATE_PRIORITY 0x100000	/* behind o2net (0x1), before o2dlm (0xf000000) */
+/* Their clock and ours are not the same, and a node's last write may have been a period late. */
+#define MARGIN_MS 2000ll
 
-struct o2cb_view o2cb_view(u32 num)
+/* What is known of a node in one region. */
+struct slot {
+	struct o2cb_block sl_block;	/* its last heartbeat */
+	unsigned long	sl_changed, sl_looked;	/* jiffies when that came; when the slot was read */
+	u32		sl_missed;	/* periods of ours without a heartbeat of theirs */
+	bool		sl_member;	/* its heartbeat was seen to advance */
+	bool		sl_silent;	/* ... and has missed too many */
+	bool		sl_due;		/* it is fenced, its notice is to be written */
+};
+
+struct region {
+	union {				/* page-aligned, and the thread's alone */
+		struct o2cb_block	rg_block;
+		u8			rg_page[PAGE_SIZE];
+	};
+	struct o2fence_object	rg_ob;
+	struct list_head	rg_list;
+	struct o2fence_cluster	*rg_cluster;
+	struct file		*rg_file;
+	struct task_struct	*rg_thread;
+	u64			rg_start_block;
+	u32			rg_block_bytes, rg_blocks;
+	struct slot		rg_slots[O2FENCE_NODES_MAX];	/* o2fence_lock */
+};
+
+/* A node in all regions of a cluster. */
+struct view {
+	bool	vw_silent, vw_due;	/* in one of them */
+	s64	vw_resets_in;		/* in the last of them; see hb_resets_in */
+	u32	vw_gate_ms;		/* how long this node may hold recovery for it */
+};
+
+static LIST_HEAD(regions);			/* o2fence_lock */
+static atomic_t calls = ATOMIC_INIT(0);		/* something has changed: look out of turn */
+static DECLARE_WAIT_QUEUE_HEAD(looked);		/* a region was looked at, or is to be */
+
+/* As o2hb computes it: with the field itself zero, no inversion. It is left zero. */
+static __le32 checksum(struct region *rg)
 {
-	struct o2cb_view vw = { .vw_silence_ms = -ENODATA };
-	struct o2cb_region *rg;
-	s64 ms;
+	rg->rg_block.hb_cksum = 0;
+	return cpu_to_le32(crc32_le(0, rg->rg_page, rg->rg_block_bytes));
+}
 
-	spin_lock_bh(&o2cb_lock);
-	list_for_each_entry(rg, &o2cb_regions, rg_list) {
-		struct o2cb_slot *sl = &rg->rg_slots[num];
+static int slot_io(struct region *rg, u32 num, blk_opf_t opf)
+{
+	struct bio_vec bvec;
+	struct bio bio;
 
-		vw.vw_node = &rg->rg_cluster->cl_nodes[num];
-		vw.vw_silent |= test_bit(num, rg->rg_silent);
-		vw.vw_due |= test_bit(num, rg->rg_due);
-		if (!sl->sl_generation)
-			continue;
+	bio_init(&bio, I_BDEV(rg->rg_file->f_mapping->host), &bvec, 1, opf | REQ_SYNC | REQ_PRIO);
+	bio.bi_iter.bi_sector = (rg->rg_start_block + num) * rg->rg_block_bytes >> SECTOR_SHIFT;
+	__bio_add_page(&bio, virt_to_page(rg->rg_page), rg->rg_block_bytes, 0);
+	return submit_bio_wait(&bio);
+}
+
+/* -EBADMSG: what is there is not a heartbeat of this node. */
+static int read_slot(struct region *rg, u32 num)
+{
+	int err = slot_io(rg, num, REQ_OP_READ);
+	__le32 sum = rg->rg_block.hb_cksum;
+
+	return err ?: sum == checksum(rg) && rg->rg_block.hb_node == num ? 0 : -EBADMSG;
+}
+
+/* The notice, over what was just read. */
+static int write_notice(struct region *rg, u32 num)
+{
+	rg->rg_block.hb_seq = cpu_to_le64(ktime_get_real_seconds());
+	rg->rg_block.hb_generation = 0;
+	rg->rg_block.hb_cksum = checksum(rg);
+	return slot_io(rg, num, REQ_OP_WRITE | REQ_FUA);
+}
+
+/* A node in the regions of a cluster, or in all. */
+static struct view view(struct o2fence_cluster *of, u32 num)
+{
+	struct view vw = { .vw_resets_in = S64_MIN };
+	struct region *rg;
+
+	guard(o2fence)();
+	list_for_each_entry(rg, &regions, rg_list) {
+		struct o2fence_cluster *cl = rg->rg_cluster;
+		struct slot *sl = &rg->rg_slots[num];
 		/* Only as far as the slot was really read: a disk that hangs proves nothing. */
-		ms = jiffies_to_msecs(sl->sl_looked - sl->sl_changed);
-		vw.vw_silence_ms = vw.vw_silence_ms < 0 ? ms : min(vw.vw_silence_ms, ms);
-		vw.vw_dead_ms = max(vw.vw_dead_ms, sl->sl_dead_ms);
+		s64 silence_ms = jiffies_to_msecs(sl->sl_looked - sl->sl_changed);
+		u32 own_ms = le32_to_cpu(rg->rg_slots[cl->cl_this_node].sl_block.hb_dead_ms);
+		u32 dead_ms = le32_to_cpu(sl->sl_block.hb_dead_ms) ?: U32_MAX;
+
+		if (of && of != cl)
+			continue;
+		vw.vw_silent |= sl->sl_silent;
+		vw.vw_due |= sl->sl_due;
+		vw.vw_gate_ms = min3(cl->cl_gate_ms, cl->cl_missed * cl->cl_period_ms / 2, own_ms / 4);
+		if (sl->sl_block.hb_generation)
+			vw.vw_resets_in = max(vw.vw_resets_in, dead_ms + MARGIN_MS - silence_ms);
 	}
-	spin_unlock_bh(&o2cb_lock);
 	return vw;
 }
 
-/* No notice is due here any more; tells the core when it was the last. */
-static void o2cb_notice_done(struct o2cb_region *rg, u32 num)
-{
-	spin_lock_bh(&o2cb_lock);
-	__clear_bit(num, rg->rg_due);
-	spin_unlock_bh(&o2cb_lock);
-	if (!o2cb_view(num).vw_due)
-		o2fence_noticed(&rg->rg_cluster->cl_nodes[num]);
-}
-
-/* What the slot's block says is news: a heartbeat, another life or the end of one. */
-static const char *o2cb_heard(struct o2cb_region *rg, u32 num)
-{
-	struct o2cb_slot *sl = &rg->rg_slots[num];
-	u64 generation = le64_to_cpu(rg->rg_block->hb_generation);
-	bool same = generation == sl->sl_generation;
-	bool silent = test_bit(num, rg->rg_silent);
-
-	sl->sl_seq = le64_to_cpu(rg->rg_block->hb_seq);
-	sl->sl_generation = generation;
-	sl->sl_changed = jiffies;
-	sl->sl_dead_ms = le32_to_cpu(rg->rg_block->hb_dead_ms);
-	sl->sl_missed = 0;
-	__clear_bit(num, rg->rg_silent);
-	__assign_bit(num, rg->rg_members, same && generation);
-	if (!same)
-		return generation ? "a new incarnation is there" : "its slot is clear";
-	return silent ? "its heartbeat goes on" : NULL;
-}
-
 /*
- * Read a slot and act on it. A bad checksum is a heartbeat that did not come, as for o2hb; a read
- * error says nothing about the node. True when there was news.
+ * Read a slot. Positive when there was news, zero when there was none, or a negative errno. A bad
+ * checksum is a heartbeat that did not come, as for o2hb; a read error says nothing of the node.
  */
-static bool o2cb_look_at(struct o2cb_region *rg, u32 num, bool count)
+static int look_at(struct region *rg, u32 num, bool count)
 {
 	struct o2fence_node *nd = &rg->rg_cluster->cl_nodes[num];
-	struct o2cb_slot *sl = &rg->rg_slots[num];
-	bool news, fell_silent = false;
-	u64 life = sl->sl_generation;
-	const char *obsolete = NULL;
-	int err;
+	struct slot *sl = &rg->rg_slots[num];
+	int err = read_slot(rg, num);
+	u64 life = le64_to_cpu(sl->sl_block.hb_generation);
+	bool same = sl->sl_block.hb_generation == rg->rg_block.hb_generation;
 
-	err = o2cb_read_slot(rg, num);
 	if (err && err != -EBADMSG)
-		return false;
-	spin_lock_bh(&o2cb_lock);
-	news = !err && (le64_to_cpu(rg->rg_block->hb_seq) != sl->sl_seq ||
-			le64_to_cpu(rg->rg_block->hb_generation) != life);
-	if (news)
-		obsolete = o2cb_heard(rg, num);
-	else if (count && test_bit(num, rg->rg_members))
-		fell_silent = ++sl->sl_missed == rg->rg_cluster->cl_missed;
-	if (fell_silent)
-		__set_bit(num, rg->rg_silent);
+		return err;
+	guard(o2fence)();
 	if (!err)
 		sl->sl_looked = jiffies;
-	spin_unlock_bh(&o2cb_lock);
-
-	if (fell_silent)
-		o2fence_node_event(nd, life, O2FENCE_EVENT_SILENT);
-	if (obsolete && life)
-		o2fence_obsolete(nd, life, obsolete);
-	if (!test_bit(num, rg->rg_due) || err)
-		return news;
-	if (sl->sl_generation != life) {
-		o2cb_notice_done(rg, num);	/* the fenced life has ended here already */
-	} else if (!o2cb_clear_slot(rg, num)) {
-		o2cb_look_at(rg, num, false);	/* finds it clear: once deep, not more */
+	if (err || (same && sl->sl_block.hb_seq == rg->rg_block.hb_seq)) {
+		if (count && ++sl->sl_missed == rg->rg_cluster->cl_missed && sl->sl_member) {
+			sl->sl_silent = true;
+			o2fence_node_event(nd, life, O2FENCE_EVENT_SILENT);
+		}
+		return err;
 	}
-	return news;
+	if (!same || sl->sl_silent)
+		o2fence_obsolete(nd, life, same ? "its heartbeat goes on" :
+				 rg->rg_block.hb_generation ? "a new incarnation is there" :
+							      "its slot is clear");
+	sl->sl_member = same && life;
+	sl->sl_silent = false;
+	sl->sl_due &= same;		/* the fenced life has ended here */
+	sl->sl_missed = 0;
+	sl->sl_block = rg->rg_block;
+	sl->sl_changed = sl->sl_looked;
+	return 1;
 }
 
-/* How many periods the silent must have missed before we may fence them; U32_MAX: we may not. */
-static u32 o2cb_needed(struct o2cb_region *rg)
+/* Have the silent fenced, where the duty is ours. */
+static void judge(struct region *rg)
 {
 	struct o2fence_cluster *cl = rg->rg_cluster;
-	DECLARE_BITMAP(counted, O2FENCE_NODES_MAX);
-	u32 members, live, lowest, n;
-
-	bitmap_copy(counted, rg->rg_members, O2FENCE_NODES_MAX);
-	/* Whom stock OCFS2 has buried no longer counts, though it is still to be fenced. */
-	for_each_set_bit(n, rg->rg_members, O2FENCE_NODES_MAX)
-		if (!o2hb_check_node_heartbeating_no_sem(n))
-			__clear_bit(n, counted);
-	members = bitmap_weight(counted, O2FENCE_NODES_MAX);
-	lowest = find_first_bit(counted, O2FENCE_NODES_MAX);
-	bitmap_andnot(counted, counted, rg->rg_silent, O2FENCE_NODES_MAX);
-	live = bitmap_weight(counted, O2FENCE_NODES_MAX);
-
-	if (find_first_bit(counted, O2FENCE_NODES_MAX) != cl->cl_this_node || 2 * live < members)
-		return U32_MAX;
-	if (2 * live > members || lowest == cl->cl_this_node)
-		return cl->cl_missed;
-	return cl->cl_missed + DIV_ROUND_UP(cl->cl_fence_delay_ms, cl->cl_period_ms);
-}
-
-static void o2cb_judge(struct o2cb_region *rg)
-{
-	u32 n, needed = o2cb_needed(rg);
+	u32 n, members = 0, live = 0, lowest = U32_MAX, lowest_live = U32_MAX, enough = cl->cl_missed;
 	char reason[O2FENCE_TEXT_MAX];
+	struct slot *sl;
 
-	for_each_set_bit(n, rg->rg_silent, O2FENCE_NODES_MAX) {
-		struct o2fence_node *nd = &rg->rg_cluster->cl_nodes[n];
-		struct o2cb_slot *sl = &rg->rg_slots[n];
-
-		snprintf(reason, sizeof(reason), "missed %u heartbeats in region %s",
-			 sl->sl_missed, rg->rg_ob.ob_name);
-		if (sl->sl_missed >= needed)
-			o2fence_fence(nd, sl->sl_generation, reason);
-		else if (sl->sl_missed == rg->rg_cluster->cl_missed)
-			o2fence_node_event(nd, sl->sl_generation, O2FENCE_EVENT_NOT_OURS);
+	guard(o2fence)();
+	for (n = 0, sl = rg->rg_slots; n < rg->rg_blocks; n++, sl++) {
+		/* Whom stock OCFS2 has buried no longer counts, though it is still to be fenced. */
+		if (!sl->sl_member || !o2hb_check_node_heartbeating_no_sem(n))
+			continue;
+		members++;
+		lowest = min(lowest, n);
+		if (!sl->sl_silent) {
+			live++;
+			lowest_live = min(lowest_live, n);
+		}
+	}
+	if (2 * live == members && lowest != cl->cl_this_node)
+		enough += DIV_ROUND_UP(cl->cl_fence_delay_ms, cl->cl_period_ms);
+	for (n = 0, sl = rg->rg_slots; n < rg->rg_blocks; n++, sl++) {
+		if (!sl->sl_silent)
+			continue;
+		snprintf(reason, sizeof(reason), "missed %u heartbeats in region %s", sl->sl_missed,
+			 rg->rg_ob.ob_name);
+		if (lowest_live == cl->cl_this_node && 2 * live >= members && sl->sl_missed >= enough)
+			o2fence_fence(&cl->cl_nodes[n], le64_to_cpu(sl->sl_block.hb_generation),
+				      reason);
+		else if (sl->sl_missed == cl->cl_missed)
+			o2fence_node_event(&cl->cl_nodes[n], 0, O2FENCE_EVENT_NOT_OURS);
 	}
 }
 
-static void o2cb_look(struct work_struct *work)
+/* A region's thread. */
+static int watch(void *data)
 {
-	struct o2cb_region *rg = container_of(to_delayed_work(work), struct o2cb_region, rg_work);
+	struct region *rg = data;
 	struct o2fence_cluster *cl = rg->rg_cluster;
-	unsigned int flags = memalloc_noreclaim_save();
-	/* Out of turn, little time has passed: look, but hold nobody's silence against it. */
-	bool count = time_after_eq(jiffies, rg->rg_next);
+	unsigned long next = jiffies;
+	struct slot *sl;
+	int called;
+	bool count;
 	u32 n;
 
-	if (count) {
-		rg->rg_next = jiffies + msecs_to_jiffies(cl->cl_period_ms);
-		count = o2cb_look_at(rg, cl->cl_this_node, false);	/* our own health first */
+	current->flags |= PF_MEMALLOC;
+	while (!kthread_should_stop()) {
+		called = atomic_read(&calls);
+		/* Our own health first. Out of turn, nobody's silence is held against it. */
+		count = time_after_eq(jiffies, next);
+		if (count) {
+			next = jiffies + msecs_to_jiffies(cl->cl_period_ms);
+			count = look_at(rg, cl->cl_this_node, false) > 0;
+		}
+		for (n = 0, sl = rg->rg_slots; n < rg->rg_blocks; n++, sl++)
+			if (cl->cl_nodes[n].nd_nsteps && n != cl->cl_this_node &&
+			    !look_at(rg, n, count) && sl->sl_due && sl->sl_missed &&
+			    !write_notice(rg, n))
+				look_at(rg, n, false);		/* reads it back */
+		if (count)
+			judge(rg);
+		wake_up_all(&looked);
+		wait_event_idle_timeout(looked, called != atomic_read(&calls) || kthread_should_stop(),
+					max_t(long, next - jiffies, 0));
 	}
-	for (n = 0; n < rg->rg_blocks; n++)
-		if (cl->cl_nodes[n].nd_nsteps && n != cl->cl_this_node)
-			o2cb_look_at(rg, n, count);
-	if (count)
-		o2cb_judge(rg);
-	wake_up_all(&o2cb_looked);
-	queue_delayed_work(rg->rg_wq, &rg->rg_work,
-			   max_t(long, rg->rg_next - jiffies, 0));
-	memalloc_noreclaim_restore(flags);
-}
-
-/* Something has changed: look out of turn. */
-void o2cb_look_now(void)
-{
-	struct o2cb_region *rg;
-
-	spin_lock_bh(&o2cb_lock);
-	list_for_each_entry(rg, &o2cb_regions, rg_list)
-		mod_delayed_work(rg->rg_wq, &rg->rg_work, 0);
-	spin_unlock_bh(&o2cb_lock);
+	return 0;
 }
 
 /* hb_fenced: the life that was last seen in each region is the one that was fenced. */
-static void o2cb_fenced(struct o2fence_node *nd)
+static void give_notice(struct o2fence_node *nd)
 {
-	struct o2cb_region *rg;
+	u32 num = nd->nd_record.re_node;
+	struct region *rg;
 
-	spin_lock_bh(&o2cb_lock);
-	list_for_each_entry(rg, &o2cb_regions, rg_list)
-		__assign_bit(nd->nd_num, rg->rg_due, rg->rg_slots[nd->nd_num].sl_generation);
-	spin_unlock_bh(&o2cb_lock);
-	if (o2cb_view(nd->nd_num).vw_due)
-		o2cb_look_now();
-	else
-		o2fence_noticed(nd);
+	scoped_guard(o2fence)
+		list_for_each_entry(rg, &regions, rg_list)
+			rg->rg_slots[num].sl_due |= rg->rg_cluster == nd->nd_cluster &&
+						    rg->rg_slots[num].sl_block.hb_generation;
+	atomic_inc(&calls);
+	wake_up_all(&looked);
+	wait_event_idle(looked, !view(nd->nd_cluster, num).vw_due);
 }
 
-static s64 o2cb_silence(struct o2fence_node *nd, u32 *dead_ms)
+static s64 resets_in(struct o2fence_node *nd)
 {
-	struct o2cb_view vw = o2cb_view(nd->nd_num);
-
-	*dead_ms = vw.vw_dead_ms;
-	return vw.vw_silence_ms;
+	return view(nd->nd_cluster, nd->nd_record.re_node).vw_resets_in;
 }
 
-static int o2cb_put_region(struct sk_buff *skb, struct o2fence_object *ob)
+static int put_region(struct sk_buff *skb, struct o2fence_object *ob)
 {
-	struct o2cb_region *rg = container_of(ob, struct o2cb_region, rg_ob);
-	DECLARE_BITMAP(live, O2FENCE_NODES_MAX);
+	struct region *rg = container_of(ob, struct region, rg_ob);
+	u8 live[O2FENCE_NODES_MAX / 8 + 1] = {}, silent[O2FENCE_NODES_MAX / 8 + 1] = {};
+	u32 n;
 
-	bitmap_andnot(live, rg->rg_members, rg->rg_silent, O2FENCE_NODES_MAX);
+	for (n = 0; n < rg->rg_blocks; n++)
+		if (rg->rg_slots[n].sl_silent)
+			silent[n / 8] |= BIT(n % 8);
+		else if (rg->rg_slots[n].sl_member)
+			live[n / 8] |= BIT(n % 8);
 	return nla_put_string(skb, O2FENCE_A_CLUSTER, rg->rg_cluster->cl_ob.ob_name) ?:
 	       nla_put_string(skb, O2FENCE_A_REGION, ob->ob_name) ?:
-	       nla_put_u64_64bit(skb, O2FENCE_A_START_BLOCK, rg->rg_start_block, O2FENCE_A_PAD) ?:
-	       nla_put_u32(skb, O2FENCE_A_BLOCK_BYTES, rg->rg_block_bytes) ?:
-	       nla_put_u32(skb, O2FENCE_A_BLOCKS, rg->rg_blocks) ?:
 	       nla_put(skb, O2FENCE_A_LIVE, sizeof(live), live) ?:
-	       nla_put(skb, O2FENCE_A_SILENT, sizeof(rg->rg_silent), rg->rg_silent);
+	       nla_put(skb, O2FENCE_A_SILENT, sizeof(silent), silent);
 }
 
-static void o2cb_free_region(struct o2cb_region *rg)
+static void free_region(struct region *rg)
 {
-	if (rg->rg_wq)
-		destroy_workqueue(rg->rg_wq);
 	if (rg->rg_file)
 		fput(rg->rg_file);
-	free_page((unsigned long)rg->rg_block);
-	kvfree(rg);
+	free_pages_exact(rg, sizeof(*rg));
 }
+DEFINE_FREE(region, struct region *, if (_T) free_region(_T))
 
-static int o2cb_open_region(struct o2cb_region *rg, struct genl_info *info)
+/* What is not a heartbeat region with a slot of ours must never be written to. */
+static int add_region(struct o2fence_cluster *cl, struct genl_info *info)
 {
-	struct nlattr **tb = info->attrs;
-	u32 us = rg->rg_cluster->cl_this_node;
+	struct region *rg __free(region) = alloc_pages_exact(sizeof(*rg), GFP_KERNEL | __GFP_ZERO);
+	struct nlattr **tb = info->attrs, *name = tb[O2FENCE_A_REGION];
 
-	nla_strscpy(rg->rg_ob.ob_name, tb[O2FENCE_A_REGION], sizeof(rg->rg_ob.ob_name));
+	if (!rg)
+		return -ENOMEM;
+	rg->rg_cluster = cl;
 	rg->rg_start_block = nla_get_u64(tb[O2FENCE_A_START_BLOCK]);
 	rg->rg_block_bytes = nla_get_u32(tb[O2FENCE_A_BLOCK_BYTES]);
 	rg->rg_blocks = nla_get_u32(tb[O2FENCE_A_BLOCKS]);
 	rg->rg_file = fget(nla_get_u32(tb[O2FENCE_A_FD]));
 	if (!rg->rg_file || !S_ISBLK(file_inode(rg->rg_file)->i_mode) ||
 	    !(rg->rg_file->f_mode & FMODE_WRITE))
-		return o2fence_refuse(info, tb[O2FENCE_A_FD], -EBADF,
-				      "not a block device open for writing");
-	if (o2nm_this_node() != us)
-		return o2fence_refuse(info, NULL, -ENOTCONN,
-				      "o2cb is offline, or numbers this node differently");
-	/* What is not a heartbeat region must never be written to. */
-	if (us >= rg->rg_blocks || o2cb_read_slot(rg, us) || !rg->rg_block->hb_generation)
-		return o2fence_refuse(info, tb[O2FENCE_A_REGION], -EUCLEAN,
-				      "not a heartbeat region of OCFS2: no slot of this node");
-	if (o2fence_add(&rg->rg_ob))
-		return o2fence_refuse(info, tb[O2FENCE_A_REGION], -EEXIST, "already watched");
-	return 0;
-}
-
-static int o2cb_region_add(struct o2fence_cluster *cl, struct genl_info *info)
-{
-	struct o2cb_region *rg = kvzalloc(sizeof(*rg), GFP_KERNEL);
-	int err = -ENOMEM;
-
-	if (!rg)
-		return -ENOMEM;
-	rg->rg_ob.ob_kind = O2FENCE_CMD_REGION_GET;
-	rg->rg_ob.ob_put = o2cb_put_region;
-	rg->rg_cluster = cl;
-	rg->rg_next = jiffies;
-	INIT_DELAYED_WORK(&rg->rg_work, o2cb_look);
-	rg->rg_block = (struct o2cb_block *)get_zeroed_page(GFP_KERNEL);
-	rg->rg_wq = alloc_ordered_workqueue("o2fence-region", WQ_MEM_RECLAIM | WQ_HIGHPRI);
-	if (rg->rg_block && rg->rg_wq)
-		err = o2cb_open_region(rg, info);
-	if (err) {
-		o2cb_free_region(rg);
-		return err;
-	}
+		return refuse(info, tb[O2FENCE_A_FD], -EBADF, "not a block device open for writing");
+	if (o2nm_this_node() != cl->cl_this_node)
+		return refuse(info, NULL, -ENOTCONN, "o2cb is offline, or numbers nodes differently");
+	if (cl->cl_this_node >= rg->rg_blocks || !is_power_of_2(rg->rg_block_bytes) ||
+	    read_slot(rg, cl->cl_this_node) || !rg->rg_block.hb_generation)
+		return refuse(info, name, -EUCLEAN, "not a heartbeat region: no slot of this node");
+	rg->rg_thread = kthread_run(watch, rg, "o2fence/disk");
+	if (IS_ERR(rg->rg_thread))
+		return PTR_ERR(rg->rg_thread);
+	guard(o2fence)();
+	o2fence_show(&rg->rg_ob, O2FENCE_CMD_REGION_GET, nla_data(name), put_region);
+	list_add_tail(&rg->rg_list, &regions);
 	cl->cl_regions++;
-	spin_lock_bh(&o2cb_lock);
-	list_add_tail(&rg->rg_list, &o2cb_regions);
-	spin_unlock_bh(&o2cb_lock);
-	queue_delayed_work(rg->rg_wq, &rg->rg_work, 0);
+	rg = NULL;	/* it stays */
 	return 0;
 }
 
-static void o2cb_region_del(struct o2cb_region *rg)
+static int del_region(struct region *rg)
 {
-	u32 n;
-
-	spin_lock_bh(&o2cb_lock);
-	list_del(&rg->rg_list);		/* nobody queues the work any more but itself */
-	spin_unlock_bh(&o2cb_lock);
-	o2fence_del(&rg->rg_ob);
-	cancel_delayed_work_sync(&rg->rg_work);
-	for_each_set_bit(n, rg->rg_due, O2FENCE_NODES_MAX)
-		o2cb_notice_done(rg, n);
-	rg->rg_cluster->cl_regions--;
-	o2cb_free_region(rg);
+	scoped_guard(o2fence) {
+		list_del(&rg->rg_ob.ob_list);
+		list_del(&rg->rg_list);
+		rg->rg_cluster->cl_regions--;
+	}
+	kthread_stop(rg->rg_thread);
+	wake_up_all(&looked);	/* no notice is due here any more */
+	free_region(rg);
+	return 0;
 }
 
 /* hb_region; the core serialises the calls. */
-static int o2cb_region(struct genl_info *info)
+static int change_region(struct genl_info *info)
 {
-	struct nlattr **tb = info->attrs;
-	struct o2fence_object *region = o2fence_find(O2FENCE_CMD_REGION_GET, tb[O2FENCE_A_REGION]);
-	struct o2fence_object *cluster;
+	struct nlattr *name = info->attrs[O2FENCE_A_REGION], *in = info->attrs[O2FENCE_A_CLUSTER];
+	struct o2fence_cluster *cl = NULL;
+	struct o2fence_object *ob;
 
-	if (info->genlhdr->cmd == O2FENCE_CMD_REGION_DEL) {
-		if (!region)
-			return o2fence_refuse(info, tb[O2FENCE_A_REGION], -ENOENT, "not watched");
-		o2cb_region_del(container_of(region, struct o2cb_region, rg_ob));
-		return 0;
+	scoped_guard(o2fence) {
+		ob = o2fence_find(O2FENCE_CMD_REGION_GET, nla_data(name));
+		if (in)
+			cl = o2fence_cluster(nla_data(in));
 	}
-	if (!tb[O2FENCE_A_REGION] || !tb[O2FENCE_A_FD] || !tb[O2FENCE_A_START_BLOCK] ||
-	    !tb[O2FENCE_A_BLOCK_BYTES] || !tb[O2FENCE_A_BLOCKS])
-		return o2fence_refuse(info, NULL, -EINVAL, "an attribute is missing");
-	cluster = o2fence_find(O2FENCE_CMD_CLUSTER_GET, tb[O2FENCE_A_CLUSTER]);
-	if (!cluster || !container_of(cluster, struct o2fence_cluster, cl_ob)->cl_heartbeat)
-		return o2fence_refuse(info, tb[O2FENCE_A_CLUSTER], -ENOENT,
-				      "not joined, or joined before o2fence_o2cb was loaded");
-	return o2cb_region_add(container_of(cluster, struct o2fence_cluster, cl_ob), info);
+	if (info->genlhdr->cmd == O2FENCE_CMD_REGION_DEL)
+		return ob ? del_region(container_of(ob, struct region, rg_ob)) :
+			    refuse(info, name, -ENOENT, "not watched");
+	if (ob)
+		return refuse(info, name, -EEXIST, "already watched");
+	if (!cl || !cl->cl_heartbeat)
+		return refuse(info, in, -ENOENT, "not joined, or before o2fence_o2cb was loaded");
+	return add_region(cl, info);
 }
 
-struct o2fence_heartbeat o2cb_heartbeat = {
-	.hb_owner	= THIS_MODULE,
-	.hb_region	= o2cb_region,
-	.hb_silence	= o2cb_silence,
-	.hb_fenced	= o2cb_fenced,
+struct o2fence_heartbeat o2fence_heartbeat = {
+	.hb_region	= change_region,
+	.hb_resets_in	= resets_in,
+	.hb_fenced	= give_notice,
 };
+EXPORT_SYMBOL_GPL(o2fence_heartbeat);
+
+static void tell(u32 num, enum o2fence_event event)
+{
+	struct region *rg;
+
+	guard(o2fence)();
+	rg = list_first_entry_or_null(&regions, struct region, rg_list);
+	if (rg)
+		o2fence_node_event(&rg->rg_cluster->cl_nodes[num], 0, event);
+}
+
+/*
+ * The gate: o2dlm's recovery is held until the node is fenced.
+ *
+ * The problem: when a fence takes longer than o2hb's own threshold, o2dlm recovers the locks of a
+ * node that may still write. This callback runs between o2net's and o2dlm's and can wait.
+ *
+ * The rule: it waits in o2hb's thread, so this node's own heartbeat stops meanwhile, and others
+ * may find it silent. Hence three limits, of which the least counts: what is configured, a quarter
+ * of the time after which this node would reset itself, and half of the time after which the
+ * others would fence it. Then it lets go, loudly: never worse than stock.
+ *
+ * The races: a clean leave comes here too; but it clears its slot, and is not silent. While this
+ * waits, the region may go and its cluster be left: it holds on to neither.
+ */
+static void node_down(struct o2nm_node *node, int num, void *data)
+{
+	struct view vw = view(NULL, num);
+	long left;
+
+	if (!vw.vw_silent)
+		return;
+	tell(num, O2FENCE_EVENT_GATE_HELD);
+	atomic_inc(&calls);
+	wake_up_all(&looked);
+	left = wait_event_timeout(looked, !view(NULL, num).vw_silent, msecs_to_jiffies(vw.vw_gate_ms));
+	tell(num, left ? O2FENCE_EVENT_GATE_RELEASED : O2FENCE_EVENT_GATE_EXPIRED);
+	if (!left)
+		pr_crit("o2fence: node %d is NOT proven off; OCFS2 recovers its locks anyway\n", num);
+}
+
+static struct o2hb_callback_func callback;
+
+static int __init o2cb_init(void)
+{
+	o2hb_setup_callback(&callback, O2HB_NODE_DOWN_CB, node_down, NULL, GATE_PRIORITY);
+	return o2hb_register_callback(NULL, &callback);
+}
+
+static void __exit o2cb_exit(void)
+{
+	o2hb_unregister_callback(NULL, &callback);
+}
+
+module_init(o2cb_init);
+module_exit(o2cb_exit);
+MODULE_DESCRIPTION("Fencing harness: OCFS2's own cluster stack, unpatched");
+MODULE_LICENSE("GPL");

@@ -5,53 +5,98 @@
  * The problem: an attempt can be ended by its method, its timer, the death of the bridge, a failed
  * initiate and the node's return, all at once, and must be counted exactly once (R9, R10).
  *
- * The rule: only o2fence_settle() ends an attempt, under o2fence_lock. The first comer wins and is
- * told so; all others find it settled. What follows is done by one work item per node, which the
- * workqueue never runs twice at a time.
+ * The rule: re_state says it all, and changes under o2fence_lock. Who finds an attempt INITIATED
+ * ends it; whoever comes later finds that it is not, and is told so. What follows is done by the
+ * node's own thread and nobody else: it tries one method after another, gives the notice, and
+ * counts the request off. It was made at join and only ever sleeps, so that it needs no memory, no
+ * worker and no rescuer to go on, and what it does have to ask for comes from the reserve (R19).
  *
- * The races: the work may run late, early or once too often. It acts on the state it finds, never
- * on why it was queued; before anything is due it just sets its timer again.
+ *   STARTED -> INITIATED -> ATTEMPT_FAILED -> INITIATED ... -> ATTEMPT_FAILED -> FAILED
+ *                        -> FENCED -> NOTICE
+ *   any but FENCED       -> OBSOLETE
+ *
+ * The races: nd_active is true from STARTED until the thread has counted the request off, so there
+ * is no second request while it still works on the first. OBSOLETE may come between two attempts:
+ * it is looked for before each. Once FENCED was said it comes too late.
  */
 
-#include <linux/sched/mm.h>
-#include "core.h"
+#include <linux/kthread.h>
+#include "o2fence.h"
 
-struct workqueue_struct *o2fence_wq;
-static u64 o2fence_last_request;					/* o2fence_lock */
-static struct o2fence_record o2fence_history[O2FENCE_HISTORY];		/* o2fence_lock */
-static u32 o2fence_nr_ended;						/* o2fence_lock */
-
-static bool o2fence_active(const struct o2fence_node *nd)
-{
-	return nd->nd_record.re_state >= O2FENCE_EVENT_STARTED &&
-	       nd->nd_record.re_state <= O2FENCE_EVENT_FENCED;
-}
+static DECLARE_WAIT_QUEUE_HEAD(changed);	/* a node's re_state, or it is left */
+static u64 last_request;					/* o2fence_lock */
+static u32 nr_ended;						/* o2fence_lock */
+static struct o2fence_record history[O2FENCE_HISTORY];		/* o2fence_lock */
 
 /* End the attempt under way. True for whoever was first. Caller holds o2fence_lock. */
 bool o2fence_settle(struct o2fence_node *nd, int err, const char *msg)
 {
-	if (nd->nd_record.re_state != O2FENCE_EVENT_INITIATED || nd->nd_settled)
+	struct o2fence_record *re = &nd->nd_record;
+
+	if (re->re_state != O2FENCE_EVENT_INITIATED)
 		return false;
-	nd->nd_settled = true;
-	nd->nd_record.re_err = -err;
-	strscpy(nd->nd_record.re_msg, msg, sizeof(nd->nd_record.re_msg));
-	mod_delayed_work(o2fence_wq, &nd->nd_work, 0);
+	re->re_err = -err;
+	strscpy(re->re_msg, msg, sizeof(re->re_msg));
+	o2fence_tell(nd, err ? O2FENCE_EVENT_ATTEMPT_FAILED : O2FENCE_EVENT_FENCED);
+	wake_up_all(&changed);
 	return true;
 }
 
-static void o2fence_step_to(struct o2fence_node *nd, enum o2fence_event state)
+/* Try one method. True when it failed, and the next one is to be tried. */
+static bool attempt(struct o2fence_node *nd, struct o2fence_step *st)
 {
-	nd->nd_record.re_state = state;
-	o2fence_tell(&nd->nd_record, state);
+	struct o2fence_record *re = &nd->nd_record;
+	unsigned long end = jiffies + msecs_to_jiffies(st->st_timeout_ms);
+	bool timed_out;
+	int again_ms;
+	long wait;
+
+	scoped_guard(o2fence) {
+		if (re->re_state == O2FENCE_EVENT_OBSOLETE)
+			return false;
+		nd->nd_step = st;
+		nd->nd_portid = st->st_method->fm_portid;
+		nd->nd_ask_admin = false;
+		nd->nd_began = jiffies;
+		re->re_attempt++;
+		strscpy(re->re_method, st->st_method->fm_ob.ob_name, sizeof(re->re_method));
+		o2fence_tell(nd, O2FENCE_EVENT_INITIATED);
+	}
+
+	do {
+		again_ms = st->st_method->fm_initiate(nd);
+		if (again_ms < 0)
+			node_fence_result(re->re_id, re->re_attempt, again_ms,
+					  "could not be initiated");
+		wait = end - jiffies;
+		if (again_ms > 0)
+			wait = min_t(long, wait, msecs_to_jiffies(again_ms));
+		wait_event_idle_timeout(changed, re->re_state != O2FENCE_EVENT_INITIATED,
+					max(wait, 0L));
+	} while (re->re_state == O2FENCE_EVENT_INITIATED && time_before(jiffies, end));
+
+	scoped_guard(o2fence)
+		timed_out = o2fence_settle(nd, -ETIMEDOUT, "no answer in time");
+	if (timed_out || re->re_state == O2FENCE_EVENT_OBSOLETE)
+		o2fence_ask_bridge(nd);		/* no longer: CANCEL */
+	return re->re_state == O2FENCE_EVENT_ATTEMPT_FAILED;
 }
 
-/* The request is over: count it off and remember it. Caller holds o2fence_lock. */
-static void o2fence_end(struct o2fence_node *nd, enum o2fence_event state)
+/* The request is over: count it off and remember it. */
+static void end_request(struct o2fence_node *nd)
 {
-	struct o2fence_record *re = &o2fence_history[o2fence_nr_ended++ % O2FENCE_HISTORY];
+	struct o2fence_record *re;
 
-	o2fence_step_to(nd, state);
+	guard(o2fence)();
+	if (nd->nd_record.re_state == O2FENCE_EVENT_FENCED)
+		o2fence_tell(nd, O2FENCE_EVENT_NOTICE);
+	else if (nd->nd_record.re_state == O2FENCE_EVENT_ATTEMPT_FAILED)
+		o2fence_tell(nd, O2FENCE_EVENT_FAILED);
+	else
+		o2fence_tell(nd, O2FENCE_EVENT_OBSOLETE);
+	nd->nd_active = false;
 	nd->nd_cluster->cl_fencing--;
+	re = &history[nr_ended++ % O2FENCE_HISTORY];
 	if (re->re_id)
 		list_del(&re->re_ob.ob_list);
 	*re = nd->nd_record;
@@ -60,145 +105,24 @@ static void o2fence_end(struct o2fence_node *nd, enum o2fence_event state)
 	list_add(&re->re_ob.ob_list, &o2fence_objects);
 }
 
-static int o2fence_give_notice(struct o2fence_node *nd)
+/* A node's thread, from join to leave. */
+int o2fence_thread(void *data)
 {
-	if (nd->nd_cluster->cl_heartbeat)
-		nd->nd_cluster->cl_heartbeat->hb_fenced(nd);
-	else
-		o2fence_noticed(nd);
-	return 0;
-}
+	struct o2fence_node *nd = data;
+	struct o2fence_heartbeat *hb = nd->nd_cluster->cl_heartbeat;
+	u32 i;
 
-/* Act on how the attempt ended. What is to be done next, or NULL to try the next method. */
-static node_fence_fn o2fence_judge(struct o2fence_node *nd)
-{
-	if (nd->nd_obsolete || nd->nd_record.re_err == ETIMEDOUT)
-		o2fence_tell_bridge(nd, O2FENCE_CMD_CANCEL);
-	if (nd->nd_obsolete) {
-		o2fence_end(nd, O2FENCE_EVENT_OBSOLETE);
-		return NULL;
+	current->flags |= PF_MEMALLOC;
+	for (;;) {
+		wait_event_idle(changed, nd->nd_active || kthread_should_stop());
+		if (!nd->nd_active)
+			return 0;
+		for (i = 0; i < nd->nd_nsteps && attempt(nd, &nd->nd_steps[i]); i++)
+			;
+		if (nd->nd_record.re_state == O2FENCE_EVENT_FENCED && hb)
+			hb->hb_fenced(nd);
+		end_request(nd);
 	}
-	if (!nd->nd_record.re_err) {
-		o2fence_step_to(nd, O2FENCE_EVENT_FENCED);
-		return o2fence_give_notice;
-	}
-	o2fence_step_to(nd, O2FENCE_EVENT_ATTEMPT_FAILED);
-	nd->nd_step++;
-	return NULL;
-}
-
-static node_fence_fn o2fence_try(struct o2fence_node *nd)
-{
-	struct o2fence_step *st = &nd->nd_steps[nd->nd_step];
-
-	if (nd->nd_step == nd->nd_nsteps) {
-		o2fence_end(nd, O2FENCE_EVENT_FAILED);
-		return NULL;
-	}
-	strscpy(nd->nd_record.re_method, st->st_method->fm_ob.ob_name, O2FENCE_NAME_MAX + 1);
-	nd->nd_record.re_attempt++;
-	nd->nd_portid = st->st_method->fm_portid;
-	nd->nd_began = jiffies;
-	nd->nd_deadline = jiffies + msecs_to_jiffies(st->st_timeout_ms);
-	nd->nd_settled = false;
-	nd->nd_ask_admin = false;
-	o2fence_step_to(nd, O2FENCE_EVENT_INITIATED);
-	return st->st_method->fm_initiate;
-}
-
-/* What is to be done now with a node, or NULL to wait. */
-static node_fence_fn o2fence_next(struct o2fence_node *nd)
-{
-	node_fence_fn fn = NULL;
-
-	spin_lock_bh(&o2fence_lock);
-	if (nd->nd_record.re_state == O2FENCE_EVENT_INITIATED) {
-		if (time_after_eq(jiffies, nd->nd_deadline))
-			o2fence_settle(nd, -ETIMEDOUT, "no answer in time");
-		if (nd->nd_settled)
-			fn = o2fence_judge(nd);
-		else if (time_after_eq(jiffies, nd->nd_wake))
-			fn = nd->nd_steps[nd->nd_step].st_method->fm_initiate;
-		else
-			mod_delayed_work(o2fence_wq, &nd->nd_work, nd->nd_wake - jiffies);
-	}
-	if (nd->nd_record.re_state == O2FENCE_EVENT_STARTED ||
-	    nd->nd_record.re_state == O2FENCE_EVENT_ATTEMPT_FAILED)
-		fn = o2fence_try(nd);
-	spin_unlock_bh(&o2fence_lock);
-	return fn;
-}
-
-void o2fence_run(struct work_struct *work)
-{
-	struct o2fence_node *nd = container_of(to_delayed_work(work), struct o2fence_node, nd_work);
-	unsigned int flags = memalloc_noreclaim_save();
-	node_fence_fn fn;
-	int ret;
-
-	while ((fn = o2fence_next(nd))) {
-		ret = fn(nd);
-		spin_lock_bh(&o2fence_lock);
-		nd->nd_wake = nd->nd_deadline;
-		if (ret > 0 && time_before(jiffies + msecs_to_jiffies(ret), nd->nd_deadline))
-			nd->nd_wake = jiffies + msecs_to_jiffies(ret);
-		if (ret < 0)
-			o2fence_settle(nd, ret, "could not be initiated");
-		spin_unlock_bh(&o2fence_lock);
-	}
-	memalloc_noreclaim_restore(flags);
-}
-
-/* Forget the last request but for when the node fell silent. */
-static void o2fence_fresh_record(struct o2fence_node *nd, u64 incarnation)
-{
-	struct o2fence_record *re = &nd->nd_record;
-	u64 silent = re->re_state ? 0 : re->re_at[O2FENCE_EVENT_SILENT];
-
-	memset_startat(re, 0, re_incarnation);
-	re->re_incarnation = incarnation;
-	re->re_at[O2FENCE_EVENT_SILENT] = silent;
-}
-
-/* Caller holds o2fence_lock. */
-static int o2fence_request(struct o2fence_node *nd, u64 incarnation, const char *reason)
-{
-	if (nd->nd_num == nd->nd_cluster->cl_this_node)
-		return -EINVAL;
-	if (o2fence_active(nd))
-		return -EALREADY;
-	o2fence_fresh_record(nd, incarnation);
-	nd->nd_record.re_id = ++o2fence_last_request;
-	strscpy(nd->nd_record.re_reason, reason, sizeof(nd->nd_record.re_reason));
-	nd->nd_step = 0;
-	nd->nd_obsolete = false;
-	nd->nd_cluster->cl_fencing++;
-	o2fence_step_to(nd, O2FENCE_EVENT_STARTED);
-	mod_delayed_work(o2fence_wq, &nd->nd_work, 0);
-	return 0;
-}
-
-/* FENCE: somebody privileged says that a node must be fenced, an administrator or a heartbeat. */
-int o2fence_order(struct sk_buff *skb, struct genl_info *info)
-{
-	struct nlattr *incarnation = info->attrs[O2FENCE_A_INCARNATION];
-	struct nlattr *reason = info->attrs[O2FENCE_A_REASON];
-	struct o2fence_node *nd;
-	int err = -ENOENT;
-
-	if (!reason)
-		return o2fence_refuse(info, NULL, -EINVAL, "a REASON is missing");
-	spin_lock_bh(&o2fence_lock);
-	nd = o2fence_named_node(info);
-	if (nd)
-		err = o2fence_request(nd, incarnation ? nla_get_u64(incarnation) : 0,
-				      nla_data(reason));
-	if (err == -EALREADY)
-		NL_SET_ERR_MSG(info->extack, "a fence of this node is under way");
-	else if (err == -EINVAL)
-		NL_SET_ERR_MSG(info->extack, "a node does not fence itself");
-	spin_unlock_bh(&o2fence_lock);
-	return err;
 }
 
 /**
@@ -207,17 +131,27 @@ int o2fence_order(struct sk_buff *skb, struct genl_info *info)
  * @incarnation: which life of it, or 0
  * @reason: for the history, up to O2FENCE_TEXT_MAX bytes
  *
- * Context: process or softirq context; does not sleep, and never waits for memory.
- * Return: 0, %-EALREADY when a request for the node is under way, %-EINVAL for this very node.
+ * Context: process or softirq context, with o2fence_lock held.
+ * Return: 0, or %-EALREADY when a request for the node is under way, %-EINVAL for this very node.
  */
 int o2fence_fence(struct o2fence_node *nd, u64 incarnation, const char *reason)
 {
-	int err;
+	struct o2fence_record *re = &nd->nd_record;
 
-	spin_lock_bh(&o2fence_lock);
-	err = o2fence_request(nd, incarnation, reason);
-	spin_unlock_bh(&o2fence_lock);
-	return err;
+	if (re->re_node == nd->nd_cluster->cl_this_node)
+		return -EINVAL;
+	if (nd->nd_active)
+		return -EALREADY;
+	if (re->re_state)
+		memset_startat(re, 0, re_incarnation);
+	re->re_incarnation = incarnation;
+	re->re_id = ++last_request;
+	strscpy(re->re_reason, reason, sizeof(re->re_reason));
+	nd->nd_active = true;
+	nd->nd_cluster->cl_fencing++;
+	o2fence_tell(nd, O2FENCE_EVENT_STARTED);
+	wake_up_all(&changed);
+	return 0;
 }
 EXPORT_SYMBOL_GPL(o2fence_fence);
 
@@ -236,69 +170,57 @@ EXPORT_SYMBOL_GPL(o2fence_fence);
 int node_fence_result(u64 request, u32 attempt, int err, const char *errmsg)
 {
 	struct o2fence_object *ob;
-	int ret = -ESTALE;
+	struct o2fence_node *nd;
 
-	spin_lock_bh(&o2fence_lock);
+	guard(o2fence)();
 	list_for_each_entry(ob, &o2fence_objects, ob_list) {
-		struct o2fence_node *nd = container_of(ob, struct o2fence_node, nd_record.re_ob);
-
+		nd = container_of(ob, struct o2fence_node, nd_record.re_ob);
 		if (ob->ob_kind == O2FENCE_CMD_NODE_GET && nd->nd_record.re_id == request &&
 		    nd->nd_record.re_attempt == attempt && o2fence_settle(nd, err, errmsg))
-			ret = 0;
+			return 0;
 	}
-	spin_unlock_bh(&o2fence_lock);
-	return ret;
+	return -ESTALE;
 }
 EXPORT_SYMBOL_GPL(node_fence_result);
 
 /**
  * o2fence_obsolete - the node does not need to be fenced any more
  * @nd: it came back, left cleanly, or another node has fenced it
- * @incarnation: which life of it; a request for another one goes on
+ * @incarnation: which life of it; a request for another one goes on, or for it does not matter which
  * @why: for the history
  *
  * Nothing happens once the node is FENCED: that cannot be taken back.
  *
- * Context: process or softirq context; does not sleep, and never waits for memory.
+ * Context: process or softirq context, with o2fence_lock held.
  */
 void o2fence_obsolete(struct o2fence_node *nd, u64 incarnation, const char *why)
 {
-	spin_lock_bh(&o2fence_lock);
-	if (nd->nd_record.re_incarnation == incarnation && o2fence_settle(nd, -ECANCELED, why))
-		nd->nd_obsolete = true;
-	spin_unlock_bh(&o2fence_lock);
+	struct o2fence_record *re = &nd->nd_record;
+
+	if (!nd->nd_active || !incarnation || re->re_incarnation != incarnation ||
+	    re->re_state >= O2FENCE_EVENT_FENCED)
+		return;
+	re->re_state = O2FENCE_EVENT_OBSOLETE;
+	re->re_err = ECANCELED;
+	strscpy(re->re_msg, why, sizeof(re->re_msg));
+	wake_up_all(&changed);
 }
 EXPORT_SYMBOL_GPL(o2fence_obsolete);
 
 /**
- * o2fence_noticed - the notice of a fenced node is on every region's disk
- * @nd: the node that o2fence_heartbeat.hb_fenced was called for
- *
- * Context: process or softirq context; does not sleep, and never waits for memory.
- */
-void o2fence_noticed(struct o2fence_node *nd)
-{
-	spin_lock_bh(&o2fence_lock);
-	if (nd->nd_record.re_state == O2FENCE_EVENT_FENCED)
-		o2fence_end(nd, O2FENCE_EVENT_NOTICE);
-	spin_unlock_bh(&o2fence_lock);
-}
-EXPORT_SYMBOL_GPL(o2fence_noticed);
-
-/**
  * o2fence_node_event - tell what a heartbeat saw of a node
  * @nd: the node
- * @incarnation: which life of it
+ * @incarnation: which life of it, for O2FENCE_EVENT_SILENT
  * @event: O2FENCE_EVENT_SILENT or one that follows it
  *
- * Context: process or softirq context; does not sleep, and never waits for memory.
+ * Context: process or softirq context, with o2fence_lock held.
  */
 void o2fence_node_event(struct o2fence_node *nd, u64 incarnation, enum o2fence_event event)
 {
-	spin_lock_bh(&o2fence_lock);
-	if (event == O2FENCE_EVENT_SILENT && !o2fence_active(nd))
-		o2fence_fresh_record(nd, incarnation);
-	o2fence_tell(&nd->nd_record, event);
-	spin_unlock_bh(&o2fence_lock);
+	if (event == O2FENCE_EVENT_SILENT && !nd->nd_active) {
+		memset_startat(&nd->nd_record, 0, re_incarnation);
+		nd->nd_record.re_incarnation = incarnation;
+	}
+	o2fence_tell(nd, event);
 }
 EXPORT_SYMBOL_GPL(o2fence_node_event);

@@ -13,20 +13,16 @@ TRACE_EVENT(o2fence_event,
 	TP_PROTO(const struct o2fence_record *re, u32 event),
 	TP_ARGS(re, event),
 	TP_STRUCT__entry(
-		__field(u32, event)
-		__field(u32, node)
-		__field(u64, incarnation)
-		__field(u64, request)
-		__field(u32, attempt)
-		__field(u32, err)
+		__field(u32, event) __field(u32, node) __field(u32, attempt) __field(u32, err)
+		__field(u64, incarnation) __field(u64, request)
 	),
 	TP_fast_assign(
 		__entry->event = event;
 		__entry->node = re->re_node;
-		__entry->incarnation = re->re_incarnation;
-		__entry->request = re->re_id;
 		__entry->attempt = re->re_attempt;
 		__entry->err = re->re_err;
+		__entry->incarnation = re->re_incarnation;
+		__entry->request = re->re_id;
 	),
 	TP_printk("event=%u node=%u incarnation=%llx request=%llu attempt=%u err=%u",
 		  __entry->event, __entry->node, __entry->incarnation, __entry->request,

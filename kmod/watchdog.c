@@ -9,41 +9,36 @@
 
 #include "o2fence.h"
 
-/* The target's clock and ours are not the same, and its last write may have been a period late. */
-#define WATCHDOG_MARGIN_MS 2000
-#define WATCHDOG_ASK_MS 100	/* slots are not looked at more often */
+#define ASK_MS 100	/* slots are not looked at more often */
 
-static int watchdog_result(struct o2fence_node *nd, int err, const char *msg)
+static int result(struct o2fence_node *nd, int err, const char *msg)
 {
 	return node_fence_result(nd->nd_record.re_id, nd->nd_record.re_attempt, err, msg);
 }
 
 /* Called until the silence has lasted long enough: with every heartbeat it starts anew. */
-static int watchdog_initiate(struct o2fence_node *nd)
+static int watchdog(struct o2fence_node *nd)
 {
 	struct o2fence_heartbeat *hb = nd->nd_cluster->cl_heartbeat;
-	const char *params = nd->nd_steps[nd->nd_step].st_params ?: "";
-	u32 limit_ms = 0, margin_ms = WATCHDOG_MARGIN_MS;
-	s64 silence_ms;
+	s64 left_ms = S64_MIN;
+	u32 wait_ms;
 
-	if (sscanf(params, "wait=%u", &limit_ms) == 1) {
-		silence_ms = jiffies_to_msecs(jiffies - nd->nd_began);
-	} else {
-		sscanf(params, "margin=%u", &margin_ms);
-		silence_ms = hb ? hb->hb_silence(nd, &limit_ms) : -ENODATA;
-		if (silence_ms < 0 || !limit_ms)
-			return watchdog_result(nd, -ENODATA, "no heartbeat of the node is known");
-		limit_ms += margin_ms;
-	}
-	if (silence_ms >= limit_ms)
-		return watchdog_result(nd, 0, "");
-	return max_t(s64, limit_ms - silence_ms, WATCHDOG_ASK_MS);
+	if (sscanf(nd->nd_step->st_params ?: "", "wait=%u", &wait_ms) == 1)
+		left_ms = (s64)wait_ms - jiffies_to_msecs(jiffies - nd->nd_began);
+	else if (hb)
+		left_ms = hb->hb_resets_in(nd);
+	if (left_ms == S64_MIN)
+		return result(nd, -ENODATA, "no heartbeat of the node is known");
+	if (left_ms <= 0)
+		return result(nd, 0, "");
+	return clamp_t(s64, left_ms, ASK_MS, INT_MAX);
 }
 
 /* Nothing to do but ask: the event of the attempt is the question, FENCED the answer (R14). */
-static int manual_initiate(struct o2fence_node *nd)
+static int manual(struct o2fence_node *nd)
 {
-	pr_crit("o2fence: power node %u off by hand, then: o2fencectl confirm\n", nd->nd_num);
+	pr_crit("o2fence: power node %u off by hand, then: o2fencectl confirm\n",
+		nd->nd_record.re_node);
 	nd->nd_ask_admin = true;
 	return 0;
 }
@@ -52,10 +47,10 @@ static int __init o2fence_methods_init(void)
 {
 	int err;
 
-	err = node_register_fence_method("watchdog", watchdog_initiate, THIS_MODULE);
+	err = node_register_fence_method("watchdog", watchdog, THIS_MODULE);
 	if (err)
 		return err;
-	err = node_register_fence_method("manual", manual_initiate, THIS_MODULE);
+	err = node_register_fence_method("manual", manual, THIS_MODULE);
 	if (err)
 		node_unregister_fence_method("watchdog");
 	return err;

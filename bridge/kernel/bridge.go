@@ -280,7 +280,7 @@ func (b *Bridge) Receive(in *Initiate) (uapi.Cmd, error) {
 				return 0, err
 			}
 		case m.typ == b.family:
-			return in.decode(m.data)
+			return in.Decode(m.data)
 		}
 	}
 }

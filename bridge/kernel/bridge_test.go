@@ -317,7 +317,7 @@ func FuzzReceive(f *testing.F) {
 		if ack, ok := parseAck(m); ok && ack.errno != 0 {
 			_ = ack.err(initiate).Error()
 		}
-		if _, err := in.decode(m.data); err != nil {
+		if _, err := in.Decode(m.data); err != nil {
 			return
 		}
 		// What was understood can be answered, and the answer has room.

@@ -108,8 +108,10 @@ func parseMessage(b []byte) (m message, ok bool) {
 	}, true
 }
 
-// decode reads an INITIATE or a CANCEL, and wants everything that the protocol promises.
-func (in *Initiate) decode(data []byte) (uapi.Cmd, error) {
+// Decode reads an INITIATE or a CANCEL, from its generic netlink header on, and wants everything that
+// the protocol promises; else the error is ErrMalformed. Bridge.Receive does this. Whoever fakes the
+// kernel makes orders with it. It does not allocate.
+func (in *Initiate) Decode(data []byte) (uapi.Cmd, error) {
 	if len(data) < genlBytes {
 		return 0, ErrMalformed
 	}

@@ -7,8 +7,7 @@ package setup
 import (
 	"context"
 	"errors"
-	"fmt"
-	"os"
+	"slices"
 	"time"
 
 	"github.com/o2fence/o2fence/bridge/config"
@@ -26,7 +25,7 @@ func Schema() config.Schema {
 		var params []config.Param
 		for _, p := range m.Params {
 			params = append(params, config.Param{
-				Name: p.Name, Required: p.Required, Secret: p.Secret, Validate: p.Validate,
+				Name: p.Name, Required: p.Required, Secret: p.Secret, Identity: p.Identity, Validate: p.Validate,
 			})
 		}
 		schema[m.Name] = config.Method{Params: params}
@@ -39,12 +38,8 @@ func Load(clusterFile, fenceFile string) (*config.Config, error) {
 	return config.Load(clusterFile, fenceFile, Schema())
 }
 
-// Cluster is a cluster as this machine, by its host name, joins it.
-func Cluster(c *config.Cluster) (kernel.Cluster, error) {
-	host, err := os.Hostname()
-	if err != nil {
-		return kernel.Cluster{}, err
-	}
+// Cluster is a cluster as the machine of this host name joins it.
+func Cluster(c *config.Cluster, host string) (kernel.Cluster, error) {
 	us, err := c.NodeOfHost(host)
 	if err != nil {
 		return kernel.Cluster{}, err
@@ -63,29 +58,61 @@ func Cluster(c *config.Cluster) (kernel.Cluster, error) {
 	return joined, nil
 }
 
+// Missing lists the methods of a cluster that nobody carries, given those that the kernel knows: each
+// once, in the order of the nodes, with the names of the nodes that want it.
+func Missing(c kernel.Cluster, registered []kernel.Method) []MissingMethod {
+	var missing []MissingMethod
+	for _, n := range c.Nodes {
+		for _, s := range n.Steps {
+			if slices.ContainsFunc(registered, func(m kernel.Method) bool { return m.Name == s.Method && Carried(m) }) {
+				continue
+			}
+			i := slices.IndexFunc(missing, func(m MissingMethod) bool { return m.Method == s.Method })
+			if i < 0 {
+				missing = append(missing, MissingMethod{Method: s.Method})
+				i = len(missing) - 1
+			}
+			if !slices.Contains(missing[i].Nodes, n.Name) {
+				missing[i].Nodes = append(missing[i].Nodes, n.Name)
+			}
+		}
+	}
+	return missing
+}
+
+// A MissingMethod is one that is configured and cannot be used.
+type MissingMethod struct {
+	Method string
+	Nodes  []string
+}
+
+// Carried tells whether a method can be used now: the kernel also remembers those of bridges that
+// are gone.
+func Carried(m kernel.Method) bool { return m.PortID != 0 || m.Module != uapi.GenlName }
+
 // Settled tells whether a node of a joined cluster has neither a fence under way nor a notice
-// outstanding.
-func Settled(cluster string, node uint32) (bool, error) {
+// outstanding. One that is silent and about to be fenced is not settled either.
+func Settled(ctx context.Context, cluster string, node uint32) (bool, error) {
 	client, err := kernel.Dial()
 	if err != nil {
 		return false, err
 	}
 	defer client.Close()
-	nodes, err := client.Nodes(context.Background())
+	nodes, err := client.Nodes(ctx)
 	if err != nil {
 		return false, err
 	}
 	for _, n := range nodes {
 		if n.Cluster == cluster && n.Number == node {
-			return n.Last == nil || !Active(n.Last), nil
+			return n.Last == nil || Ended(n.Last), nil
 		}
 	}
 	return false, kernel.ErrUnknownNode
 }
 
-// Active tells whether a request is under way. Its notice is part of it.
-func Active(r *kernel.Request) bool {
-	return r.State >= uapi.EventStarted && r.State <= uapi.EventFenced
+// Ended tells whether a request is over. Its notice is part of it.
+func Ended(r *kernel.Request) bool {
+	return r.State == uapi.EventNotice || r.State == uapi.EventFailed || r.State == uapi.EventObsolete
 }
 
 // IsKernel tells whether a method runs in the kernel, so that no bridge carries it.
@@ -123,12 +150,11 @@ func OpenBridge(cfg *config.Config) (*Bridge, error) {
 }
 
 func (b *Bridge) add(c *config.Cluster, n config.Node) error {
-	node := dispatch.Node{
+	b.Nodes = append(b.Nodes, dispatch.Node{
 		Cluster: c.Name, Number: n.Number, ThenOn: n.ThenOn,
 		ThenDelay: time.Duration(c.ThenDelayMS) * time.Millisecond,
-	}
-	b.Nodes = append(b.Nodes, node)
-	jobs := &b.Nodes[len(b.Nodes)-1].Jobs
+	})
+	node := &b.Nodes[len(b.Nodes)-1]
 	for _, s := range n.Steps {
 		if IsKernel(s.Method) {
 			continue
@@ -139,22 +165,15 @@ func (b *Bridge) add(c *config.Cluster, n config.Node) error {
 		}
 		device, err := Open(c, n, s)
 		if err != nil {
-			return fmt.Errorf("node %s: %w", n.Name, err)
+			return err
 		}
-		*jobs = append(*jobs, dispatch.Job{Method: s.Method, Params: s.Params, Device: device})
+		node.Jobs = append(node.Jobs, dispatch.Job{Method: s.Method, Params: s.Params, Device: device})
 		b.HeapKiB += m.MemoryKiB
-		b.bind(s.Method)
+		if !slices.Contains(b.Methods, s.Method) {
+			b.Methods = append(b.Methods, s.Method)
+		}
 	}
 	return nil
-}
-
-func (b *Bridge) bind(method string) {
-	for _, m := range b.Methods {
-		if m == method {
-			return
-		}
-	}
-	b.Methods = append(b.Methods, method)
 }
 
 // Close closes all devices.

@@ -4,6 +4,9 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,64 +26,55 @@ type Check struct {
 	State  string `json:"state"` // as the device reads: on, off or unknown
 	Error  string `json:"error"`
 	MS     int64  `json:"ms"` // how long it took
-
 }
 
 func (t *tool) checkCommand() *cobra.Command {
-	return t.reading(&cobra.Command{
+	return &cobra.Command{
 		Use:   "check",
 		Short: "Check the configuration, and every method of every node from here",
 		Long: "Reads the configuration and asks every device whether it would obey. Nothing is switched. Exits\n" +
 			"with 1 when a device would not, with 2 when the configuration is wrong.",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, warnings, err := t.load()
+			c, err := t.review()
 			if err != nil {
 				return err
 			}
-			for _, w := range warnings {
-				cmd.PrintErrln("o2fencectl:", w)
-			}
-			checks := checkAll(cmd.Context(), c)
-			if t.json {
-				err = t.printJSON(checks)
-			} else {
-				t.printChecks(checks)
-			}
-			for _, check := range checks {
-				if err == nil && !check.OK {
-					return errSaid
+			if host, err := os.Hostname(); err == nil {
+				if _, err := c.NodeOfHost(host); err != nil {
+					t.warn("this machine cannot join: %v", err)
 				}
 			}
-			return err
+			checks := checkAll(cmd.Context(), c)
+			if err := t.printChecks(checks); err != nil {
+				return err
+			}
+			if slices.ContainsFunc(checks, func(c Check) bool { return !c.OK }) {
+				return errSaid
+			}
+			return nil
 		},
-	})
+	}
 }
 
 // checkAll asks all devices at once.
 func checkAll(ctx context.Context, c *config.Cluster) []Check {
-	checks := []Check{}
 	var running sync.WaitGroup
-	for _, n := range c.Nodes {
-		for _, s := range n.Steps {
-			checks = append(checks, Check{Node: n.Name, Method: s.Method})
-		}
-	}
-	i := 0
-	for _, n := range c.Nodes {
-		for _, s := range n.Steps {
-			check := &checks[i]
+	all := make([][]Check, len(c.Nodes))
+	for i, n := range c.Nodes {
+		all[i] = make([]Check, len(n.Steps))
+		for j, s := range n.Steps {
+			check := &all[i][j]
 			running.Go(func() { check.run(ctx, c, n, s) })
-			i++
 		}
 	}
 	running.Wait()
-	return checks
+	return slices.Concat(all...)
 }
 
 // run asks one device. A kernel method has none; whether the kernel has it, the join checks.
 func (c *Check) run(ctx context.Context, cluster *config.Cluster, n config.Node, s config.Step) {
-	c.State = fencemethods.Unknown.String()
+	c.Node, c.Method, c.State = n.Name, s.Method, fencemethods.Unknown.String()
 	if setup.IsKernel(s.Method) {
 		c.OK = true
 		return
@@ -110,14 +104,21 @@ func (c *Check) ask(ctx context.Context, cluster *config.Cluster, n config.Node,
 	return err
 }
 
-func (t *tool) printChecks(checks []Check) {
+func (t *tool) printChecks(checks []Check) error {
+	if t.json {
+		return t.printJSON(checks)
+	}
 	var rows []table.Row
 	for _, c := range checks {
-		result := "ok"
-		if !c.OK {
+		state, took, result := c.State, fmt.Sprint(c.MS), "ok"
+		switch {
+		case !c.OK:
 			result = "FAILED: " + c.Error
+		case setup.IsKernel(c.Method):
+			state, took, result = "-", "-", "a kernel method: nothing to ask"
 		}
-		rows = append(rows, table.Row{c.Node, c.Method, c.State, c.MS, result})
+		rows = append(rows, table.Row{c.Node, c.Method, state, took, result})
 	}
 	t.printTable(table.Row{"NODE", "METHOD", "STATE", "MS", "RESULT"}, rows)
+	return nil
 }

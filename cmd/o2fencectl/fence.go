@@ -8,9 +8,8 @@ import (
 	"fmt"
 	"os"
 	"os/user"
-	"time"
+	"slices"
 
-	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
 
 	"github.com/o2fence/o2fence/bridge/config"
@@ -26,7 +25,7 @@ func (t *tool) fenceCommand() *cobra.Command {
 		Short: "Fence a node now, from here, and wait for the end",
 		Long: "Fences a node by its configured methods, whether it is silent or not, and says how it ended:\n" +
 			"0 when it is proven off or cut off, 1 when no method could prove it.",
-		Args:              oneArg,
+		Args:              arguments(cobra.ExactArgs(1)),
 		ValidArgsFunction: t.nodeNames,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, n, err := t.node(args[0])
@@ -70,11 +69,13 @@ func (t *tool) fence(ctx context.Context, cluster string, n *config.Node, reason
 	}
 	for e, err := range listener.Events(ctx) {
 		switch {
+		case ctx.Err() != nil:
+			return errors.New("interrupted; the fence goes on: see o2fencectl status")
 		case err != nil:
 			return err
 		case e.Lost:
 			return errors.New("events were lost: see o2fencectl history for the end")
-		case e.Request.Cluster != cluster || e.Request.Node != n.Number:
+		case e.Request.Cluster != cluster || e.Request.Node != n.Number || e.Request.ID == 0:
 			continue
 		}
 		fmt.Fprintln(t.out, line(e, n.Name))
@@ -95,7 +96,7 @@ func (t *tool) confirmCommand() *cobra.Command {
 		Short: "Vouch that a node is off, for the method \"manual\"",
 		Long: "Tells the kernel that you have made sure that the node is off or cut off from the disks. Its locks\n" +
 			"are recovered at once: if it is alive, the file system will be destroyed. Who and why are kept.",
-		Args:              oneArg,
+		Args:              arguments(cobra.ExactArgs(1)),
 		ValidArgsFunction: t.nodeNames,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if reason == "" {
@@ -105,124 +106,37 @@ func (t *tool) confirmCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			client, err := kernel.Dial()
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			nodes, err := client.Nodes(cmd.Context())
-			if err != nil {
-				return err
-			}
-			for _, have := range nodes {
-				if have.Cluster == c.Name && have.Number == n.Number && have.Last != nil && setup.Active(have.Last) {
-					return client.Confirm(cmd.Context(), *have.Last, who()+": "+reason)
-				}
-			}
-			return fmt.Errorf("node %s is not being fenced from here", n.Name)
+			return confirm(cmd.Context(), c.Name, n, who()+": "+reason)
 		},
 	}
 	cmd.Flags().StringVarP(&reason, "reason", "r", "", "how you know; required")
 	return cmd
 }
 
-func (t *tool) historyCommand() *cobra.Command {
-	return t.reading(&cobra.Command{
-		Use:   "history",
-		Short: "Show the last 64 fences from here, the newest first",
-		Args:  noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := kernel.Dial()
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			all, err := client.Requests(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if t.json {
-				return t.printJSON(all)
-			}
-			name := t.names()
-			var rows []table.Row
-			for _, r := range all {
-				rows = append(rows, table.Row{
-					clock(r.At[uapi.EventStarted]), name(r.Cluster, r.Node), outcome(r.State), r.Method,
-					r.Attempt, took(r), r.Reason, dash(r.Errmsg),
-				})
-			}
-			t.printTable(table.Row{"STARTED", "NODE", "OUTCOME", "METHOD", "ATTEMPTS", "SECONDS", "REASON", "MESSAGE"}, rows)
-			return nil
-		},
+// confirm vouches for a node whose attempt asks for an administrator.
+func confirm(ctx context.Context, cluster string, n *config.Node, voucher string) error {
+	client, err := kernel.Dial()
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	nodes, err := client.Nodes(ctx)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(nodes, func(have kernel.Node) bool {
+		return have.Cluster == cluster && have.Number == n.Number
 	})
-}
-
-// outcome is the end of a request in one word.
-func outcome(state uapi.Event) string {
-	if state == uapi.EventNotice {
-		return "fenced"
+	if i < 0 {
+		return fmt.Errorf("cluster %s is not joined", cluster)
 	}
-	return state.String()
-}
-
-func took(r kernel.Request) string {
-	end, ok := r.At[r.State]
-	if !ok {
-		return "-"
+	r := nodes[i].Last
+	if r == nil || r.ID == 0 || setup.Ended(r) {
+		return fmt.Errorf("node %s is not being fenced from here", n.Name)
 	}
-	return fmt.Sprintf("%.2f", end.Sub(r.At[uapi.EventStarted]).Seconds())
-}
-
-func (t *tool) eventsCommand() *cobra.Command {
-	return t.reading(&cobra.Command{
-		Use:   "events",
-		Short: "Follow what happens, a line for each step",
-		Args:  noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			listener, err := kernel.Listen()
-			if err != nil {
-				return err
-			}
-			defer listener.Close()
-			name := t.names()
-			for e, err := range listener.Events(cmd.Context()) {
-				switch {
-				case cmd.Context().Err() != nil:
-					return nil
-				case err != nil:
-					return err
-				case t.json:
-					err = t.printJSONLine(e)
-				case e.Lost:
-					_, err = fmt.Fprintln(t.out, "events were lost")
-				default:
-					_, err = fmt.Fprintln(t.out, line(e, name(e.Request.Cluster, e.Request.Node)))
-				}
-				if err != nil {
-					return err
-				}
-			}
-			return nil
-		},
-	})
-}
-
-// line is an event for people.
-func line(e kernel.Event, name string) string {
-	r := e.Request
-	text := fmt.Sprintf("%s  node %s: %s", clock(r.At[e.Event]), name, e.Event)
-	switch e.Event {
-	case uapi.EventStarted:
-		text += ": " + r.Reason
-	case uapi.EventInitiated:
-		text += fmt.Sprintf(", attempt %d by %s", r.Attempt, r.Method)
-	case uapi.EventAttemptFailed:
-		text += fmt.Sprintf(" by %s: %s (%v)", r.Method, r.Errmsg, r.Errno)
-	case uapi.EventFenced:
-		text += fmt.Sprintf(" by %s after %s", r.Method, r.At[uapi.EventFenced].Sub(r.At[uapi.EventStarted]).Round(time.Millisecond))
-	case uapi.EventObsolete:
-		text += ": " + r.Errmsg
+	err = client.Confirm(ctx, *r, voucher)
+	if errors.Is(err, kernel.ErrStale) || r.Method != config.Manual && errors.Is(err, kernel.ErrPermission) {
+		return fmt.Errorf("node %s is being fenced by %s, which asks nobody: %v", n.Name, r.Method, err)
 	}
-	return text
+	return err
 }

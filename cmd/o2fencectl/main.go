@@ -13,16 +13,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"github.com/o2fence/o2fence/bridge/config"
 	"github.com/o2fence/o2fence/bridge/kernel"
-	"github.com/o2fence/o2fence/bridge/nearest"
 	"github.com/o2fence/o2fence/bridge/setup"
 )
 
@@ -34,19 +33,26 @@ const (
 	exitPermission = 4
 )
 
-func main() {
+const exitCodes = `
+Exit codes:
+  0  well
+  1  it failed, or the answer is bad: a mount is not protected, a check failed,
+     the node could not be fenced
+  2  the command line or the configuration is wrong
+  3  the module o2fence is not loaded
+  4  no permission
+`
+
+func main() { os.Exit(run()) }
+
+func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	root := newRoot()
-	err := root.ExecuteContext(ctx)
-	if err == nil {
-		return
-	}
-	if !errors.Is(err, errSaid) {
+	err := newRoot(&tool{out: os.Stdout, errs: os.Stderr}).ExecuteContext(ctx)
+	if err != nil && !errors.Is(err, errSaid) {
 		fmt.Fprintln(os.Stderr, "o2fencectl:", err)
 	}
-	stop()
-	os.Exit(exitCode(err)) //nolint:gocritic // stop was called
+	return exitCode(err)
 }
 
 // errSaid is the failure of a command whose output says it all.
@@ -60,11 +66,13 @@ func (e usageError) Unwrap() error { return e.error }
 func exitCode(err error) int {
 	var usage usageError
 	switch {
+	case err == nil:
+		return 0
 	case errors.As(err, &usage):
 		return exitUsage
 	case errors.Is(err, kernel.ErrNotLoaded):
 		return exitNotLoaded
-	case errors.Is(err, kernel.ErrPermission):
+	case errors.Is(err, kernel.ErrPermission), errors.Is(err, fs.ErrPermission):
 		return exitPermission
 	}
 	return exitFailed
@@ -75,67 +83,42 @@ type tool struct {
 	clusterFile, fenceFile string
 	cluster                string
 	json                   bool
-	out                    io.Writer
+	out, errs              io.Writer
 }
 
-func newRoot() *cobra.Command {
-	t := &tool{out: os.Stdout}
+func newRoot(t *tool) *cobra.Command {
 	root := &cobra.Command{
 		Use:           "o2fencectl",
 		Short:         "Fencing for OCFS2 clusters",
 		SilenceErrors: true, SilenceUsage: true,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return nil
-			}
-			return usageError{unknown("command", args[0], commandNames(cmd))}
-		},
+		Args: noCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usageError{fmt.Errorf("%w; see: %s --help", err, cmd.CommandPath())}
-	})
+	root.SetHelpTemplate(root.HelpTemplate() + "{{if not .HasParent}}" + exitCodes + "{{end}}")
+	root.SetFlagErrorFunc(wrongFlag)
 	flags := root.PersistentFlags()
 	flags.StringVar(&t.clusterFile, "cluster-conf", config.ClusterFile, "ocfs2-tools' cluster.conf")
 	flags.StringVar(&t.fenceFile, "fence-conf", config.FenceFile, "how each node is fenced")
-	flags.StringVarP(&t.cluster, "cluster", "c", "", "the cluster, when there are several")
 	root.AddCommand(
-		t.joinCommand(), t.watchCommand(), t.leaveCommand(),
-		t.statusCommand(), t.methodsCommand(), t.checkCommand(),
-		t.fenceCommand(), t.confirmCommand(), t.historyCommand(), t.eventsCommand(),
+		t.ofCluster(t.joinCommand()), t.ofCluster(t.watchCommand()), t.ofCluster(t.leaveCommand()),
+		t.reading(t.statusCommand()), t.reading(t.methodsCommand()), t.ofCluster(t.reading(t.checkCommand())),
+		t.ofCluster(t.fenceCommand()), t.ofCluster(t.confirmCommand()),
+		t.reading(t.historyCommand()), t.reading(t.eventsCommand()),
 	)
+	strictCompletion(root)
 	return root
 }
 
-func commandNames(cmd *cobra.Command) []string {
-	var names []string
-	for _, c := range cmd.Commands() {
-		names = append(names, c.Name())
-	}
-	return names
+// reading gives a command the flag that all reading commands have.
+func (t *tool) reading(cmd *cobra.Command) *cobra.Command {
+	cmd.Flags().BoolVar(&t.json, "json", false, "print JSON")
+	return cmd
 }
 
-// unknown is the error for a word that is none of those known.
-func unknown(what, word string, known []string) error {
-	if near := nearest.Nearest(word, known); near != "" {
-		return fmt.Errorf("unknown %s %q, did you mean %q?", what, word, near)
-	}
-	return fmt.Errorf("unknown %s %q, expected one of %s", what, word, strings.Join(known, ", "))
-}
-
-// noArgs and oneArg make wrong arguments a usage error.
-func noArgs(cmd *cobra.Command, args []string) error {
-	if err := cobra.NoArgs(cmd, args); err != nil {
-		return usageError{err}
-	}
-	return nil
-}
-
-func oneArg(cmd *cobra.Command, args []string) error {
-	if err := cobra.ExactArgs(1)(cmd, args); err != nil {
-		return usageError{fmt.Errorf("%w; see: %s --help", err, cmd.CommandPath())}
-	}
-	return nil
+// ofCluster gives a command the flag of those that are about one cluster.
+func (t *tool) ofCluster(cmd *cobra.Command) *cobra.Command {
+	cmd.Flags().StringVarP(&t.cluster, "cluster", "c", "", "the cluster, when there are several")
+	return cmd
 }
 
 // load reads the configuration and finds the cluster meant.
@@ -151,6 +134,19 @@ func (t *tool) load() (*config.Cluster, []*config.Error, error) {
 	return c, cfg.Warnings, nil
 }
 
+// review is load, and says what is doubtful in the configuration.
+func (t *tool) review() (*config.Cluster, error) {
+	c, warnings, err := t.load()
+	for _, w := range warnings {
+		t.warn("%v", w)
+	}
+	return c, err
+}
+
+func (t *tool) warn(format string, args ...any) {
+	fmt.Fprintf(t.errs, "o2fencectl: "+format+"\n", args...)
+}
+
 // node finds a node by its name.
 func (t *tool) node(name string) (*config.Cluster, *config.Node, error) {
 	c, _, err := t.load()
@@ -162,19 +158,6 @@ func (t *tool) node(name string) (*config.Cluster, *config.Node, error) {
 		return nil, nil, usageError{err}
 	}
 	return c, n, nil
-}
-
-// nodeNames completes a node's name on the command line.
-func (t *tool) nodeNames(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	c, _, err := t.load()
-	if err != nil || len(args) > 0 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	var names []string
-	for _, n := range c.Nodes {
-		names = append(names, n.Name)
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
 // names maps a cluster's node numbers to names, as far as the configuration tells.

@@ -14,7 +14,8 @@ import (
 
 	"github.com/o2fence/o2fence/bridge/kernel"
 	"github.com/o2fence/o2fence/bridge/o2cb"
-	"github.com/o2fence/o2fence/fencemethods/catalog"
+	"github.com/o2fence/o2fence/bridge/setup"
+	"github.com/o2fence/o2fence/bridge/uapi"
 )
 
 // A Status is what "status --json" prints.
@@ -40,7 +41,7 @@ type MountStatus struct {
 }
 
 func (t *tool) statusCommand() *cobra.Command {
-	return t.reading(&cobra.Command{
+	return &cobra.Command{
 		Use:   "status",
 		Short: "Show clusters, nodes, and which mounts are protected",
 		Long:  "Shows clusters, nodes, and which mounts are protected. Exits with 1 when one is not.",
@@ -60,7 +61,7 @@ func (t *tool) statusCommand() *cobra.Command {
 			}
 			return err
 		},
-	})
+	}
 }
 
 func (s *Status) protected() bool {
@@ -73,11 +74,20 @@ func (t *tool) status(ctx context.Context) (*Status, error) {
 		return nil, err
 	}
 	defer client.Close()
-	clusters, err1 := client.Clusters(ctx)
-	nodes, err2 := client.Nodes(ctx)
-	regions, err3 := client.Regions(ctx)
-	mounts, err4 := mountStatus(regions)
-	if err := errors.Join(err1, err2, err3, err4); err != nil {
+	clusters, err := client.Clusters(ctx)
+	if err != nil {
+		return nil, err
+	}
+	nodes, err := client.Nodes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	regions, err := client.Regions(ctx)
+	if err != nil {
+		return nil, err
+	}
+	mounts, err := mountStatus(regions)
+	if err != nil {
 		return nil, err
 	}
 	s := &Status{Clusters: clusters, Nodes: []NodeStatus{}, Regions: regions, Mounts: mounts}
@@ -122,28 +132,40 @@ func (t *tool) printStatus(s *Status) {
 		fmt.Fprintln(t.out, "no cluster is joined")
 	}
 	for _, c := range s.Clusters {
-		fmt.Fprintf(t.out, "cluster %s: this is node %d, a node that misses %d heartbeats of %d ms is fenced, %d fences under way\n\n",
+		fmt.Fprintf(t.out, "cluster %s: this is node %d; fenced after %d missed heartbeats of %d ms; fences under way: %d\n",
 			c.Name, c.ThisNode, c.Missed, c.PeriodMS, c.Fencing)
+	}
+	fmt.Fprintln(t.out)
+	t.printNodes(s)
+	t.printMounts(s.Mounts)
+}
+
+func (t *tool) printNodes(s *Status) {
+	if len(s.Nodes) == 0 {
+		return
 	}
 	var rows []table.Row
 	for _, n := range s.Nodes {
 		rows = append(rows, table.Row{n.Number, n.Name, life(n.Node, s), steps(n.Steps), last(n.Last)})
 	}
-	if len(rows) > 0 {
-		t.printTable(table.Row{"NODE", "NAME", "HEARTBEAT", "METHODS", "LAST FENCE"}, rows)
-		fmt.Fprintln(t.out)
+	t.printTable(table.Row{"NODE", "NAME", "HEARTBEAT", "METHODS", "LAST FENCE"}, rows)
+	fmt.Fprintln(t.out)
+}
+
+func (t *tool) printMounts(mounts []MountStatus) {
+	if len(mounts) == 0 {
+		fmt.Fprintln(t.out, "no OCFS2 file system is mounted")
+		return
 	}
-	rows = nil
-	for _, m := range s.Mounts {
+	var rows []table.Row
+	for _, m := range mounts {
 		protected := "yes"
 		if !m.Protected {
 			protected = "NO"
 		}
 		rows = append(rows, table.Row{m.Point, m.Source, protected})
 	}
-	if len(rows) > 0 {
-		t.printTable(table.Row{"MOUNT", "SOURCE", "PROTECTED"}, rows)
-	}
+	t.printTable(table.Row{"MOUNT", "SOURCE", "PROTECTED"}, rows)
 }
 
 // life is a node's heartbeat over all regions.
@@ -174,123 +196,15 @@ func steps(all []kernel.Step) string {
 	return strings.Join(names, ", ")
 }
 
+// last is a node's last request. Before there is one, the kernel keeps since when the node is silent.
 func last(r *kernel.Request) string {
-	if r == nil {
+	switch {
+	case r == nil:
 		return "-"
+	case r.ID == 0:
+		return "none; silent since " + clock(r.At[uapi.EventSilent])
+	case !setup.Ended(r):
+		return fmt.Sprintf("UNDER WAY: %s by %s, attempt %d", r.State, r.Method, r.Attempt)
 	}
-	return fmt.Sprintf("%s %s", r.State, clock(r.At[r.State]))
-}
-
-// A MethodStatus is what "methods --json" prints of a method.
-type MethodStatus struct {
-	Name    string        `json:"method"`
-	Summary string        `json:"summary"`
-	Module  string        `json:"module"`  // empty when the kernel does not have it
-	PortID  uint32        `json:"port_id"` // of the bridge that carries it
-	Carried bool          `json:"carried"` // it can be used now
-	Params  []ParamStatus `json:"parameters"`
-}
-
-// A ParamStatus is a parameter that fence.conf may set.
-type ParamStatus struct {
-	Name     string `json:"name"`
-	Help     string `json:"help"`
-	Required bool   `json:"required"`
-	Default  string `json:"default"`
-}
-
-func (t *tool) methodsCommand() *cobra.Command {
-	return t.reading(&cobra.Command{
-		Use:               "methods [METHOD]",
-		Short:             "Show the methods there are, and the parameters of one",
-		Args:              cobra.MaximumNArgs(1),
-		ValidArgsFunction: methodNames,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			all := methods(cmd.Context())
-			if len(args) == 1 {
-				i := slices.IndexFunc(all, func(m MethodStatus) bool { return m.Name == args[0] })
-				if i < 0 {
-					return usageError{unknown("method", args[0], namesOf(all))}
-				}
-				all = all[i : i+1]
-			}
-			if t.json {
-				return t.printJSON(all)
-			}
-			t.printMethods(all, len(args) == 1)
-			return nil
-		},
-	})
-}
-
-func methodNames(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-	return namesOf(methods(cmd.Context())), cobra.ShellCompDirectiveNoFileComp
-}
-
-func namesOf(all []MethodStatus) []string {
-	var names []string
-	for _, m := range all {
-		names = append(names, m.Name)
-	}
-	return names
-}
-
-// methods are those of the catalog and those that the kernel knows; without the module, which is
-// only needed to tell what is carried, those of the catalog.
-func methods(ctx context.Context) []MethodStatus {
-	var all []MethodStatus
-	for _, m := range catalog.Methods() {
-		s := MethodStatus{Name: m.Name, Summary: m.Summary, Params: []ParamStatus{}}
-		for _, p := range m.Params {
-			s.Params = append(s.Params, ParamStatus{p.Name, p.Help, p.Required, p.Default})
-		}
-		all = append(all, s)
-	}
-	client, err := kernel.Dial()
-	if err != nil {
-		return all
-	}
-	defer client.Close()
-	registered, err := client.Methods(ctx)
-	if err != nil {
-		return all
-	}
-	for _, m := range registered {
-		i := slices.IndexFunc(all, func(s MethodStatus) bool { return s.Name == m.Name })
-		if i < 0 {
-			all = append(all, MethodStatus{Name: m.Name, Summary: "a kernel method", Params: []ParamStatus{}})
-			i = len(all) - 1
-		}
-		all[i].Module, all[i].PortID = m.Module, m.PortID
-		all[i].Carried = m.PortID != 0 || m.Module != "o2fence"
-	}
-	return all
-}
-
-func (t *tool) printMethods(all []MethodStatus, params bool) {
-	var rows []table.Row
-	for _, m := range all {
-		by := "nobody here"
-		switch {
-		case m.PortID != 0:
-			by = "the bridge"
-		case m.Carried:
-			by = "module " + m.Module
-		}
-		rows = append(rows, table.Row{m.Name, by, m.Summary})
-	}
-	t.printTable(table.Row{"METHOD", "CARRIED BY", "WHAT IT DOES"}, rows)
-	if !params {
-		return
-	}
-	rows = nil
-	for _, p := range all[0].Params {
-		value := dash(p.Default)
-		if p.Required {
-			value = "required"
-		}
-		rows = append(rows, table.Row{p.Name, value, p.Help})
-	}
-	fmt.Fprintln(t.out)
-	t.printTable(table.Row{"PARAMETER", "DEFAULT", "MEANING"}, rows)
+	return fmt.Sprintf("%s %s", outcome(r.State), clock(r.At[r.State]))
 }

@@ -4,6 +4,8 @@
 // methods that fence.conf names, and does nothing else. It runs in PF_MEMALLOC mode with all its
 // memory locked, since nothing can be written to the cluster's disks until it is done (R19, R20).
 // Its history is in the kernel's events, its messages on standard error.
+//
+// Exit codes: 0 it was told to end; 1 it failed; 2 the command line or the configuration is wrong.
 package main
 
 import (
@@ -11,6 +13,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/signal"
 	"syscall"
@@ -32,18 +35,38 @@ func main() {
 		flag.Usage()
 		os.Exit(2)
 	}
-	if err := run(*clusterFile, *fenceFile); err != nil {
-		fmt.Fprintln(os.Stderr, "o2fenced:", err)
-		os.Exit(1)
-	}
+	os.Exit(exitCode(run(*clusterFile, *fenceFile)))
 }
 
-func run(clusterFile, fenceFile string) error {
-	if err := memsafe.Enter(flagThread); err != nil {
-		return err
+// A configError is a configuration that cannot be used.
+type configError struct{ error }
+
+// exitCode says what is wrong, and what to do about it.
+func exitCode(err error) int {
+	var wrong configError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &wrong):
+		fmt.Fprintln(os.Stderr, "o2fenced:", err)
+		return 2
+	case errors.Is(err, kernel.ErrNotLoaded):
+		err = fmt.Errorf("%w: modprobe o2fence", err)
+	case errors.Is(err, kernel.ErrPermission), errors.Is(err, fs.ErrPermission):
+		err = fmt.Errorf("%w: it needs root, with CAP_NET_ADMIN, CAP_SYS_RESOURCE and CAP_IPC_LOCK", err)
 	}
+	fmt.Fprintln(os.Stderr, "o2fenced:", err)
+	return 1
+}
+
+// run reads the configuration first, for what is wrong with it is what people want to hear first.
+// Enter starts the program once more, and nothing of this first run is left then.
+func run(clusterFile, fenceFile string) error {
 	cfg, err := setup.Load(clusterFile, fenceFile)
 	if err != nil {
+		return configError{err}
+	}
+	if err := memsafe.Enter(flagThread); err != nil {
 		return err
 	}
 	for _, w := range cfg.Warnings {
@@ -100,7 +123,7 @@ func serve(d *dispatch.Dispatcher, bridge *kernel.Bridge, carried *setup.Bridge)
 	}
 	select {
 	case err := <-failed:
-		return errors.Join(errors.New("the kernel's requests cannot be received"), err)
+		return fmt.Errorf("the kernel's requests cannot be received: %w", err)
 	case <-ctx.Done():
 		// Closing the socket, at the end of the process, moves what is under way on at once.
 		return nil

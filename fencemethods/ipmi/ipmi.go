@@ -41,8 +41,8 @@ func Method() fencemethods.Method {
 		MemoryKiB: 128,
 		New:       New,
 		Params: []fencemethods.Param{
-			{Name: "addr", Required: true, Validate: validAddr, Help: "IP address of the BMC"},
-			{Name: "port", Default: "623", Validate: fencemethods.Between(1, 65535), Help: "UDP port of the BMC"},
+			{Name: "addr", Required: true, Identity: true, Validate: validAddr, Help: "IP address of the BMC"},
+			{Name: "port", Default: "623", Identity: true, Validate: fencemethods.Between(1, 65535), Help: "UDP port of the BMC"},
 			{Name: "user", Required: true, Validate: validUser, Help: "user name on the BMC"},
 			{Name: "password_file", Required: true, Secret: true, Help: "file that holds the user's password"},
 			{

@@ -136,8 +136,7 @@ func (p *play) hang(ctx context.Context, c *vm.Cluster, workload string, say nar
 	if _, _, err := victims.Await(ctx, from, regexp.MustCompile("workload: holding the lock")); err != nil {
 		return err
 	}
-	survivor := c.Nodes[writer].Console()
-	before, done := survivor.Len(), lines.count()
+	done := lines.count()
 	if err := c.Nodes[victim].Pause(ctx); err != nil {
 		return err
 	}
@@ -161,20 +160,28 @@ func (p *play) hang(ctx context.Context, c *vm.Cluster, workload string, say nar
 		}
 	default:
 	}
-	return p.ocfs2Steps(ctx, survivor, before)
+	return p.ocfs2Steps(c)
 }
 
-// ocfs2Steps finds what the survivor's kernel said of the recovery.
-func (p *play) ocfs2Steps(ctx context.Context, console *vm.Console, from int) error {
+// ocfs2Steps finds what the survivors' kernels said of the recovery, before the writer went on: only
+// the one that masters it tells its end.
+func (p *play) ocfs2Steps(c *vm.Cluster) error {
 	for _, look := range []struct{ name, pattern string }{
 		{"evicted", fmt.Sprintf(`o2dlm has evicted node %d`, victim)},
 		{"recovered", `o2dlm: End recovery`},
 	} {
-		line, _, err := console.Await(ctx, from, regexp.MustCompile(look.pattern))
-		if err != nil {
-			return err
+		pattern, first := regexp.MustCompile(look.pattern), time.Time{}
+		for _, m := range c.Nodes[:victim] {
+			for _, line := range m.Console().Lines(0) {
+				if pattern.MatchString(line.Text) && line.Time.After(p.freeze) && (first.IsZero() || line.Time.Before(first)) {
+					first = line.Time
+				}
+			}
 		}
-		p.tell(look.name, line.Time)
+		if first.IsZero() {
+			return fmt.Errorf("no survivor's kernel said %q", look.pattern)
+		}
+		p.tell(look.name, first)
 	}
 	return nil
 }

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+package setup
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/o2fence/o2fence/bridge/config"
+	"github.com/o2fence/o2fence/bridge/kernel"
+	"github.com/o2fence/o2fence/bridge/uapi"
+	"github.com/o2fence/o2fence/fencemethods/catalog"
+)
+
+const clusterConf = `cluster:
+	name = web
+	node_count = 2
+
+node:
+	cluster = web
+	name = web1
+	number = 1
+	ip_address = 192.0.2.1
+	ip_port = 7777
+
+node:
+	cluster = web
+	name = web2
+	number = 2
+	ip_address = 192.0.2.2
+	ip_port = 7777
+`
+
+const fenceConf = `fence:
+	node = web1
+	method = ipmi
+	addr = 127.0.0.1
+	user = fence
+	password_file = PASSWORD
+	method = watchdog
+
+fence:
+	node = web2
+	then = off
+	method = ipmi
+	password_file = PASSWORD
+	user = fence
+	addr = 127.0.0.2
+	port = 6230
+	method = test
+	i_know_this_fences_nothing = yes
+	method = manual
+`
+
+// load reads the configuration above, with a password file that is there.
+func load(t *testing.T) *config.Config {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"password":     "hunter2\n",
+		"cluster.conf": clusterConf,
+		"fence.conf":   strings.ReplaceAll(fenceConf, "PASSWORD", filepath.Join(dir, "password")),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cfg, err := Load(filepath.Join(dir, "cluster.conf"), filepath.Join(dir, "fence.conf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfg
+}
+
+func TestSchemaCoversTheCatalog(t *testing.T) {
+	schema := Schema()
+	for _, m := range catalog.Methods() {
+		var names []string
+		for i, p := range m.Params {
+			names = append(names, p.Name)
+			got := schema[m.Name].Params[i]
+			if got.Name != p.Name || got.Required != p.Required || got.Secret != p.Secret || got.Identity != p.Identity ||
+				(got.Validate == nil) != (p.Validate == nil) {
+				t.Errorf("%s: %+v is %+v", m.Name, p, got)
+			}
+		}
+		if len(schema[m.Name].Params) != len(names) {
+			t.Errorf("%s: %d parameters, want %v", m.Name, len(schema[m.Name].Params), names)
+		}
+	}
+}
+
+// Real devices must not be named by two nodes: a copied line would cost the wrong node its life.
+func TestEveryMethodThatSwitchesAMachineNamesIt(t *testing.T) {
+	for name, m := range Schema() {
+		if name != "test" && !slices.ContainsFunc(m.Params, func(p config.Param) bool { return p.Identity }) {
+			t.Errorf("method %s has no Identity parameter", name)
+		}
+	}
+}
+
+// The bridge compares what the kernel hands it with its own, byte by byte.
+func TestJoinAndBridgeHaveTheSameParameters(t *testing.T) {
+	cfg := load(t)
+	joined, err := Cluster(cfg.Clusters[0], "web2.example.org")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if joined.ThisNode != 2 {
+		t.Errorf("this is node %d", joined.ThisNode)
+	}
+	bridge, err := OpenBridge(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bridge.Close()
+	for i, n := range bridge.Nodes {
+		var carried []kernel.Step
+		for _, s := range joined.Nodes[i].Steps {
+			if !IsKernel(s.Method) {
+				carried = append(carried, s)
+			}
+		}
+		if n.Cluster != joined.Name || n.Number != joined.Nodes[i].Number || len(carried) != len(n.Jobs) {
+			t.Fatalf("%+v joins as %+v", n, joined.Nodes[i])
+		}
+		for j, job := range n.Jobs {
+			if job.Method != carried[j].Method || string(job.Params) != string(carried[j].Params) || job.Device == nil {
+				t.Errorf("%s %q joins as %s %q", job.Method, job.Params, carried[j].Method, carried[j].Params)
+			}
+			if strings.Contains(string(job.Params), "hunter2") {
+				t.Error("the kernel gets the password")
+			}
+		}
+	}
+}
+
+func TestTheBridgeCarriesEachMethodOnce(t *testing.T) {
+	bridge, err := OpenBridge(load(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bridge.Close()
+	if diff := cmp.Diff([]string{"ipmi", "test"}, bridge.Methods); diff != "" {
+		t.Error(diff)
+	}
+	want := 0
+	for _, name := range []string{"ipmi", "ipmi", "test"} { // one for each device
+		m, err := catalog.Find(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want += m.MemoryKiB
+	}
+	if bridge.HeapKiB != want {
+		t.Errorf("%d KiB of heap for the devices, want %d", bridge.HeapKiB, want)
+	}
+	if !bridge.Nodes[0].ThenOn || bridge.Nodes[1].ThenOn {
+		t.Error("then = off is for web2 alone")
+	}
+}
+
+func TestASecretThatIsGoneIsNamed(t *testing.T) {
+	cfg := load(t)
+	file := cfg.Clusters[0].Nodes[0].Steps[0].Values["password_file"]
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenBridge(cfg); err == nil || !strings.Contains(err.Error(), file) || !strings.Contains(err.Error(), "web1") {
+		t.Errorf("%v: does not name the file and the node", err)
+	}
+}
+
+func TestAHostThatIsNoNodeCannotJoin(t *testing.T) {
+	_, err := Cluster(load(t).Clusters[0], "wbe1")
+	if err == nil || !strings.Contains(err.Error(), `did you mean "web1"?`) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestMissingMethodsAreFoundForAllNodes(t *testing.T) {
+	joined, err := Cluster(load(t).Clusters[0], "web1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	registered := []kernel.Method{
+		{Name: "watchdog", Module: "o2fence_methods"},
+		{Name: "ipmi", Module: "o2fence"}, // of a bridge that is gone
+		{Name: "test", Module: "o2fence", PortID: 7},
+	}
+	want := []MissingMethod{{"ipmi", []string{"web1", "web2"}}, {"manual", []string{"web2"}}}
+	if diff := cmp.Diff(want, Missing(joined, registered)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestARequestHasEndedWithItsNotice(t *testing.T) {
+	for state, want := range map[uapi.Event]bool{
+		uapi.EventUnspec: false, uapi.EventStarted: false, uapi.EventInitiated: false, uapi.EventAttemptFailed: false,
+		uapi.EventFenced: false, uapi.EventNotice: true, uapi.EventFailed: true, uapi.EventObsolete: true,
+	} {
+		if got := Ended(&kernel.Request{State: state}); got != want {
+			t.Errorf("%v: ended %v, want %v", state, got, want)
+		}
+	}
+}
