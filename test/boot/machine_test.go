@@ -120,8 +120,8 @@ func (s *status) protected() bool {
 func (m *machine) awaitProtection() {
 	m.t.Helper()
 	for {
-		// At first there is no o2fencectl.
-		if out, err := m.Run(m.ctx, "o2fencectl", "status", "--json"); err == nil {
+		// Not before there is a mount: the question alone makes the kernel load o2fence.
+		if out, err := m.try("mountpoint -q " + vm.MountPoint + " && o2fencectl status --json"); err == nil {
 			if s := m.parse(out); s.protected() {
 				return
 			}
@@ -158,6 +158,15 @@ func (m *machine) bridge() uint32 {
 		m.t.Fatalf("nobody carries the method: %+v", methods)
 	}
 	return methods[0].PortID
+}
+
+// explain shows what a command prints when the test has failed. To be deferred: in a cleanup the
+// machine is off.
+func (m *machine) explain(command ...string) {
+	if m.t.Failed() {
+		out, err := m.Run(m.t.Context(), command...)
+		m.t.Logf("%v: %v\n%s", command, err, out)
+	}
 }
 
 func (m *machine) try(command string) (string, error) {

@@ -137,12 +137,12 @@ func (p *play) hang(ctx context.Context, c *vm.Cluster, workload string, say nar
 		return err
 	}
 	done := lines.count()
+	off := p.watchPower(c.Nodes[victim])
 	if err := c.Nodes[victim].Pause(ctx); err != nil {
 		return err
 	}
 	p.freeze = time.Now()
 	say("node%d hangs: it is frozen while it holds the lock", victim)
-	exited := c.Nodes[victim].Exited()
 	if err := lines.await(ctx, done+1); err != nil {
 		return fmt.Errorf("the writer does not go on: %w", err)
 	}
@@ -154,13 +154,21 @@ func (p *play) hang(ctx context.Context, c *vm.Cluster, workload string, say nar
 		}
 	}
 	select {
-	case <-exited:
-		if exit, err := c.Nodes[victim].Wait(ctx); err == nil {
-			p.tell("power_off", exit.Time)
-		}
+	case at := <-off:
+		p.tell("power_off", at)
 	default:
 	}
 	return p.ocfs2Steps(c)
+}
+
+// watchPower tells when the machine's QEMU has ended. It may be on again when somebody looks.
+func (p *play) watchPower(m *vm.VM) <-chan time.Time {
+	exited, off := m.Exited(), make(chan time.Time, 1)
+	go func() {
+		<-exited
+		off <- time.Now()
+	}()
+	return off
 }
 
 // ocfs2Steps finds what the survivors' kernels said of the recovery, before the writer went on: only
