@@ -35,8 +35,11 @@
 #include "o2fence.h"
 
 #define GATE_PRIORITY 0x100000	/* behind o2net (0x1), before o2dlm (0xf000000) */
-/* Their clock and ours are not the same, and a node's last write may have been a period late. */
-#define MARGIN_MS 2000ll
+/*
+ * A node resets itself a whole period before dead_ms; this is for the difference between its clock
+ * and ours. More of it, and the gate would have to let go before the watchdog can be believed.
+ */
+#define MARGIN_MS 500ll
 
 /* What is known of a node in one region. */
 struct slot {

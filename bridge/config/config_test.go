@@ -145,7 +145,7 @@ fence:
 	method = manual
 	timeout_ms = 600000
 	method = watchdog
-	margin = 5000
+	wait = 65000
 `)
 	want := &config.Config{Clusters: []*config.Cluster{{
 		Name:   "mycluster",
@@ -161,7 +161,7 @@ fence:
 			}},
 			{Name: "web3", Number: 3, Addr: netip.MustParseAddrPort("10.0.0.3:7777"), ThenOn: true, Steps: []config.Step{
 				{Method: "manual", TimeoutMS: 600000},
-				{Method: "watchdog", TimeoutMS: 86400000, Params: []byte("margin=5000\n")},
+				{Method: "watchdog", TimeoutMS: 86400000, Params: []byte("wait=65000\n")},
 			}},
 		},
 	}}}

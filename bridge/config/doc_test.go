@@ -99,7 +99,7 @@ func TestDocumentedRangesAreTheRanges(t *testing.T) {
 	text, _ := document(t)
 	row := regexp.MustCompile("(?m)^\\|(?: `watchdog`)? ?\\|? `(\\w+)` \\| (\\d+)\\.\\.(\\d+) \\| (\\d*)")
 	rows := row.FindAllStringSubmatch(text, -1)
-	if len(rows) != 8 {
+	if len(rows) != 7 {
 		t.Fatalf("found %d ranges", len(rows))
 	}
 	unset, err := set("missed", 5)
@@ -132,7 +132,7 @@ func set(key string, value int) (*config.Config, error) {
 	}
 	fence := "cluster:\n\tname = mycluster\n"
 	method := "fence:\n\tnode = web1\n\tmethod = test\n\tmethod = watchdog\n"
-	if key == "wait" || key == "margin" {
+	if key == "wait" {
 		method += fmt.Sprintf("\t%s = %d\n", key, value)
 	} else {
 		fence += fmt.Sprintf("\t%s = %d\n", key, value)

@@ -79,24 +79,14 @@ func (s Schema) withKernel() Schema {
 		Kernel: true,
 		Params: []Param{
 			{Name: "wait", Validate: between(1, maxTimeout-1)},
-			{Name: "margin", Validate: between(0, 600000)},
 		},
 		TimeoutMS: maxTimeout,
-		Check:     checkWatchdog,
 	}
 	all[Manual] = Method{Kernel: true, TimeoutMS: maxTimeout}
 	return all
 }
 
 func (s Schema) names() []string { return slices.Sorted(maps.Keys(s)) }
-
-// checkWatchdog refuses what the method would ignore.
-func checkWatchdog(values map[string]string) error {
-	if values["wait"] != "" && values["margin"] != "" {
-		return &KeyError{"margin", errors.New("expected either wait or margin: a fixed wait has no margin")}
-	}
-	return nil
-}
 
 func between(low, high uint32) func(string) error {
 	return func(value string) error {

@@ -85,7 +85,6 @@ func known() []MethodStatus {
 	all := []MethodStatus{{
 		Name: config.Watchdog, Summary: "waits until the node must have reset itself",
 		Params: []ParamStatus{
-			{Name: "margin", Help: "this many ms more"},
 			{Name: "wait", Help: "ms to wait, instead of what the node's slot on the disk says"},
 		},
 	}, {

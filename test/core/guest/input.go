@@ -171,10 +171,10 @@ func randomAttributes(s *suite) error {
 func soup(cmd uapi.Cmd, random *rand.Rand) []byte {
 	ae := netlink.NewAttributeEncoder()
 	for _, a := range proper[cmd] {
-		if random.IntN(20) > 0 {
+		if random.IntN(40) > 0 {
 			ingredient(ae, a, random)
 		}
-		if random.IntN(20) == 0 {
+		if random.IntN(40) == 0 {
 			ingredient(ae, uapi.Attr(random.IntN(int(uapi.AttrPad)+2)), random)
 		}
 	}
@@ -190,7 +190,7 @@ func soup(cmd uapi.Cmd, random *rand.Rand) []byte {
 
 func ingredient(ae *netlink.AttributeEncoder, a uapi.Attr, random *rand.Rand) {
 	texts := []string{"", "c", "c", "d", "manual", "core-ok", "core-ok", "core-fail", "watchdog", "x\x00y", strings.Repeat("x", 300)}
-	numbers := []uint64{0, 1, 1, 2, 100, 254, 255, 512, 1 << 63}
+	numbers := []uint64{0, 1, 1, 1, 2, 100, 100, 254, 255, 512, 1 << 63}
 	text, number := texts[random.IntN(len(texts))], numbers[random.IntN(len(numbers))]
 	form := a.Type()
 	if random.IntN(30) == 0 {
