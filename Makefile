@@ -46,7 +46,7 @@ programs:
 demo: deps modules programs
 	go run ./test/demo -missed $(MISSED)
 
-test: modules programs
+test: deps modules programs
 	go test -p 1 -timeout 45m ./...
 
 short: programs

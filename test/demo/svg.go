@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"html"
 	"math"
-	"time"
 )
 
 // The picture's measures, in its own units.
@@ -16,8 +15,9 @@ const (
 	left     = 130.0 // of the time axis
 	right    = 960.0
 	barTop   = 150.0
-	barApart = 230.0
+	barApart = 150.0
 	barHigh  = 34.0
+	rowHigh  = 16.0 // of a step's label
 )
 
 // Colours that differ in lightness too.
@@ -40,11 +40,11 @@ type picture struct {
 // and what happened meanwhile.
 func timeline(r *report, stock, fenced *play) []byte {
 	p := &picture{from: -3, to: math.Ceil(r.Stock.Stall/5)*5 + 3}
-	bottom := barTop + barApart + 150
+	bottom := barTop + barApart + barHigh + 36 + rowHigh*float64(len(fenced.steps))
 	fmt.Fprintf(p, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %.0f" font-family="Helvetica, Arial, sans-serif" fill="%s">`+"\n", width, bottom+50, colourText)
 	fmt.Fprintf(p, `<rect width="%d" height="%.0f" fill="white"/>`+"\n", width, bottom+50)
 	p.text(30, 40, 22, "start", colourText, "A node hangs while it holds a lock that another one waits for")
-	p.text(30, 66, 14, "start", colourFaint, fmt.Sprintf("The writer stands still for %.1f s on stock OCFS2 and for %.1f s with o2fence: %.1f times less. %d heartbeats missed, Linux %s.",
+	p.text(30, 66, 14, "start", colourFaint, fmt.Sprintf("It stands still for %.1f s on stock OCFS2, for %.1f s with o2fence: %.1f times less. %d heartbeats missed, Linux %s.",
 		r.Stock.Stall, r.O2fence.Stall, r.Ratio, r.Missed, r.Kernel))
 	p.axis(barTop-40, bottom)
 	p.run(barTop, "stock OCFS2", stock)
@@ -86,7 +86,11 @@ func (p *picture) run(y float64, title string, r *play) {
 	p.bar(p.from, 0, y, barHigh, colourWork)
 	p.bar(0, stall, y, barHigh, colourStall)
 	p.bar(stall, p.to, y, barHigh, colourWork)
-	p.text((p.x(0)+p.x(stall))/2, y+22, 14, "middle", "white", fmt.Sprintf("stands still for %.1f s", stall))
+	label := fmt.Sprintf("stands still for %.1f s", stall)
+	if p.x(stall)-p.x(0) < 200 {
+		label = fmt.Sprintf("%.1f s", stall)
+	}
+	p.text((p.x(0)+p.x(stall))/2, y+22, 14, "middle", "white", label)
 	p.victim(y+barHigh+6, r)
 	p.flags(y+barHigh+24, r)
 }
@@ -105,28 +109,35 @@ func (p *picture) victim(y float64, r *play) {
 	p.text(p.x(p.to)-6, y+10, 11, "end", "white", "proven off")
 }
 
-// flags label the steps, each on a line of its own so that none covers another.
+// flags label the steps, each on a line of its own and all beside the last, so that none covers
+// another; where there is no room on that side, beside the first.
 func (p *picture) flags(y float64, r *play) {
 	steps := r.ordered()
+	at := func(i int) float64 { return p.x(steps[i].at.Sub(r.freeze).Seconds()) }
+	labels, anchor := at(len(steps)-1)+14, "start"
+	if labels > 700 {
+		labels, anchor = at(0)-14, "end"
+	}
 	for i, s := range steps {
-		at := s.at.Sub(r.freeze).Seconds()
-		low := y + 8 + 16*float64(i)
-		fmt.Fprintf(p, `<line x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f" stroke="%s"/>`+"\n", p.x(at), y-24-barHigh, p.x(at), low-4, colourFaint)
-		anchor, dx := "start", 5.0
-		if p.x(at) > 700 {
-			anchor, dx = "end", -5
+		low := y + rowHigh*float64(i+1)
+		fmt.Fprintf(p, `<path d="M%.1f %.1f V%.1f H%.1f" fill="none" stroke="%s" stroke-width="0.7"/>`+"\n",
+			at(i), y-4, low-4, labels, colourFaint)
+		label := fmt.Sprintf("%.2f s  %s", s.at.Sub(r.freeze).Seconds(), meaning(s.name))
+		if anchor == "start" {
+			p.text(labels+4, low, 12, anchor, colourText, label)
+		} else {
+			p.text(labels-4, low, 12, anchor, colourText, label)
 		}
-		p.text(p.x(at)+dx, low, 12, anchor, colourText, fmt.Sprintf("%s  %s", seconds(s.at.Sub(r.freeze)), meaning(s.name)))
 	}
 }
-
-func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
 
 func (p *picture) legend(y float64) {
 	x := left
 	for _, l := range []struct{ colour, what string }{
-		{colourWork, "the writer works"}, {colourStall, "it waits for the lock"},
-		{colourAlive, "the node is frozen, but alive"}, {colourOff, "its power is off"},
+		{colourWork, "the writer works"},
+		{colourStall, "it waits for the lock"},
+		{colourAlive, "the node is frozen, but alive"},
+		{colourOff, "its power is off"},
 	} {
 		fmt.Fprintf(p, `<rect x="%.1f" y="%.1f" width="14" height="14" fill="%s"/>`+"\n", x, y-12, l.colour)
 		p.text(x+20, y, 12, "start", colourText, l.what)
