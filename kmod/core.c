@@ -270,7 +270,6 @@ static bool attempt(struct o2fence_node *nd, u32 step)
 	struct o2fence_record *re = &nd->nd_record;
 	struct o2fence_method *fm = nd->nd_methods[step];
 	unsigned long end = jiffies + msecs_to_jiffies(nd->nd_timeouts_ms[step]);
-	bool timed_out;
 	int again_ms;
 	long wait;
 
@@ -289,18 +288,16 @@ static bool attempt(struct o2fence_node *nd, u32 step)
 	do {
 		again_ms = fm->fm_initiate(nd);
 		if (again_ms < 0)
-			node_fence_result(re->re_id, re->re_attempt, again_ms,
-					  "could not be initiated");
-		wait = end - jiffies;
+			node_fence_result(re->re_id, re->re_attempt, again_ms, "not initiated");
+		wait = max_t(long, end - jiffies, 0);
 		if (again_ms > 0)
 			wait = min_t(long, wait, msecs_to_jiffies(again_ms));
-		wait_event_idle_timeout(changed, re->re_state != O2FENCE_EVENT_INITIATED,
-					max(wait, 0L));
+		wait_event_idle_timeout(changed, re->re_state != O2FENCE_EVENT_INITIATED, wait);
 	} while (re->re_state == O2FENCE_EVENT_INITIATED && time_before(jiffies, end));
 
 	scoped_guard(o2fence)
-		timed_out = settle(nd, -ETIMEDOUT, "no answer in time");
-	if (timed_out || re->re_state == O2FENCE_EVENT_OBSOLETE)
+		settle(nd, -ETIMEDOUT, "no answer in time");
+	if (re->re_err == ETIMEDOUT || re->re_state == O2FENCE_EVENT_OBSOLETE)
 		ask_bridge(nd);		/* no longer: CANCEL */
 	return re->re_state == O2FENCE_EVENT_ATTEMPT_FAILED;
 }
@@ -499,8 +496,6 @@ static void free_cluster(struct o2fence_cluster *cl)
 {
 	struct o2fence_node *nd;
 
-	if (!cl)
-		return;
 	for (nd = cl->cl_nodes; nd < cl->cl_nodes + O2FENCE_NODES_MAX; nd++) {
 		if (!IS_ERR_OR_NULL(nd->nd_thread))
 			kthread_stop(nd->nd_thread);
@@ -512,7 +507,7 @@ static void free_cluster(struct o2fence_cluster *cl)
 	kvfree(cl);
 }
 
-DEFINE_FREE(cluster, struct o2fence_cluster *, free_cluster(_T))
+DEFINE_FREE(cluster, struct o2fence_cluster *, _T ? free_cluster(_T) : (void)0)
 
 static int join(struct sk_buff *skb, struct genl_info *info)
 {
@@ -733,14 +728,10 @@ static const struct nla_policy policy[__O2FENCE_A_MAX] = {
 #define DUMP(command) { .cmd = command, .flags = GENL_ADMIN_PERM, .dumpit = dump }
 
 static const struct genl_small_ops ops[] = {
-	DO(O2FENCE_CMD_JOIN, join),
-	DO(O2FENCE_CMD_LEAVE, leave),
-	DO(O2FENCE_CMD_FENCE, node_command),
-	DO(O2FENCE_CMD_REGION_ADD, change_region),
-	DO(O2FENCE_CMD_REGION_DEL, change_region),
-	DO(O2FENCE_CMD_MEMALLOC, set_memalloc),
-	DO(O2FENCE_CMD_BIND, bind_method),
-	DO(O2FENCE_CMD_FENCED, node_command),
+	DO(O2FENCE_CMD_JOIN, join), DO(O2FENCE_CMD_LEAVE, leave),
+	DO(O2FENCE_CMD_FENCE, node_command), DO(O2FENCE_CMD_FENCED, node_command),
+	DO(O2FENCE_CMD_REGION_ADD, change_region), DO(O2FENCE_CMD_REGION_DEL, change_region),
+	DO(O2FENCE_CMD_MEMALLOC, set_memalloc), DO(O2FENCE_CMD_BIND, bind_method),
 	DUMP(O2FENCE_CMD_CLUSTER_GET), DUMP(O2FENCE_CMD_NODE_GET), DUMP(O2FENCE_CMD_METHOD_GET),
 	DUMP(O2FENCE_CMD_REGION_GET), DUMP(O2FENCE_CMD_REQUEST_GET),
 };

@@ -280,13 +280,12 @@ static int put_region(struct sk_buff *skb, struct o2fence_object *ob)
 
 static void free_region(struct region *rg)
 {
-	if (rg && rg->rg_file)
+	if (rg->rg_file)
 		fput(rg->rg_file);
-	if (rg)
-		free_pages_exact(rg, sizeof(*rg));
+	free_pages_exact(rg, sizeof(*rg));
 }
 
-DEFINE_FREE(region, struct region *, free_region(_T))
+DEFINE_FREE(region, struct region *, _T ? free_region(_T) : (void)0)
 
 /* What is not a heartbeat region with a slot of ours must never be written to. */
 static int add_region(struct o2fence_cluster *cl, struct genl_info *info)
