@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What stock OCFS2 exports, redeclared here and nowhere else
+ * o2cb.h - what stock OCFS2 exports, redeclared here and nowhere else
  *
  * Debian's header package has no fs/ocfs2/cluster; Module.symvers checks what is declared here. It
  * is the same in 6.1, 6.12 and 7.3.

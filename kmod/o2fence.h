@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What a fence method or a heartbeat needs of the core
+ * o2fence.h - what a fence method or a heartbeat needs of the core
  *
  * One spinlock, o2fence_lock, protects all that changes after a join: the list of objects, each
  * node's request, the history, and what a heartbeat knows of its regions. Nobody sleeps or waits
  * for memory under it, so the fence path, which takes it, cannot wait for memory there. It is
- * always taken by guard(o2fence), with bottom halves off: a method may report from a softirq, and
- * netlink sends without waiting only where it sees that it must not sleep.
+ * always taken by guard(o2fence), for bottom halves: a method may report from a softirq, and netlink sends without
+ * waiting only where it sees that it must not sleep.
  */
 #ifndef O2FENCE_H
 #define O2FENCE_H
 
+#include <linux/cleanup.h>
 #include <linux/module.h>
+#include <linux/wait.h>
 #include <net/genetlink.h>
 #include "uapi/o2fence.h"
 
@@ -19,6 +21,11 @@ struct o2fence_node;
 struct o2fence_object;
 typedef int (*node_fence_fn)(struct o2fence_node *target);
 typedef int (*o2fence_put_fn)(struct sk_buff *skb, struct o2fence_object *ob);
+
+extern spinlock_t o2fence_lock;
+/* Sparse does not see when a guard is left: for it, none is taken. */
+DEFINE_LOCK_GUARD_0(o2fence, ({ spin_lock_bh(&o2fence_lock); __release(&o2fence_lock); }),
+		    ({ __acquire(&o2fence_lock); spin_unlock_bh(&o2fence_lock); }))
 
 /* Whatever has a dump: found by kind and name, and shown in the order of the list. */
 struct o2fence_object {
@@ -33,6 +40,12 @@ struct o2fence_method {
 	node_fence_fn		fm_initiate;
 	struct module		*fm_owner;	/* the core itself for what a bridge carries */
 	u32			fm_portid;	/* the bridge's socket, or 0; o2fence_lock */
+};
+
+struct o2fence_step {
+	struct o2fence_method	*st_method;
+	const char		*st_params;	/* opaque to the core (R4) */
+	u32			st_timeout_ms;
 };
 
 /* What is remembered of a request: the last one of a node, or one of the history. */
@@ -55,26 +68,22 @@ struct o2fence_record {
  */
 struct o2fence_node {
 	struct o2fence_cluster	*nd_cluster;
+	struct o2fence_step	nd_steps[O2FENCE_STEPS_MAX];
+	u32			nd_nsteps;	/* 0: no such node */
 	struct task_struct	*nd_thread;
-	u32			nd_nsteps;	/* the methods in their order; 0: no such node */
-	struct o2fence_method	*nd_methods[O2FENCE_STEPS_MAX];
-	const char		*nd_params[O2FENCE_STEPS_MAX];	/* opaque to the core (R4) */
-	u32			nd_timeouts_ms[O2FENCE_STEPS_MAX];
 	/* o2fence_lock protects the rest */
 	struct o2fence_record	nd_record;
 	bool			nd_active;	/* a request is under way */
-	bool			nd_ask_admin;	/* set by a method: any socket may answer (R14) */
-	u32			nd_step;	/* the attempt under way ... */
-	u32			nd_portid;	/* ... whom it asked, 0 for a kernel method */
-	unsigned long		nd_began;	/* ... and when, in jiffies */
+	bool			nd_ask_admin;	/* set by a method: an administrator may answer (R14) */
+	struct o2fence_step	*nd_step;	/* the attempt under way */
+	u32			nd_portid;	/* the socket that was asked, 0 for a kernel method */
+	unsigned long		nd_began;	/* jiffies when the attempt began */
 };
 
 struct o2fence_cluster {
 	struct o2fence_object	cl_ob;
-	u32			cl_this_node, cl_missed;
-	u32			cl_period_ms, cl_gate_ms, cl_fence_delay_ms;
-	u32			cl_fencing;	/* requests under way (R10); o2fence_lock */
-	u32			cl_regions;	/* regions watched; o2fence_lock */
+	u32			cl_this_node, cl_missed, cl_period_ms, cl_gate_ms, cl_fence_delay_ms;
+	u32			cl_fencing, cl_regions;	/* under way (R10), watched; o2fence_lock */
 	struct o2fence_heartbeat *cl_heartbeat;	/* pinned, or NULL */
 	struct o2fence_node	cl_nodes[O2FENCE_NODES_MAX];
 	char			cl_join[];	/* the JOIN message, for it holds the parameters */
@@ -96,13 +105,7 @@ struct o2fence_heartbeat {
 	s64			(*hb_resets_in)(struct o2fence_node *nd);
 	void			(*hb_fenced)(struct o2fence_node *nd);
 };
-
 extern struct o2fence_heartbeat o2fence_heartbeat;
-
-extern spinlock_t o2fence_lock;
-/* Sparse does not see when a guard is left: for it, none is taken. */
-DEFINE_LOCK_GUARD_0(o2fence, ({ spin_lock_bh(&o2fence_lock); __release(&o2fence_lock); }),
-		    ({ __acquire(&o2fence_lock); spin_unlock_bh(&o2fence_lock); }))
 
 /* Refuse a message: which attribute is to blame (or NULL), the errno, the text. */
 #define refuse(info, attr, err, text) ({ NL_SET_ERR_MSG_ATTR((info)->extack, attr, text); err; })
@@ -113,13 +116,32 @@ DEFINE_LOCK_GUARD_0(o2fence, ({ spin_lock_bh(&o2fence_lock); __release(&o2fence_
 #define o2fence_cluster(name) \
 	((struct o2fence_cluster *)o2fence_find(O2FENCE_CMD_CLUSTER_GET, name))
 
-int node_register_fence_method(const char *name, node_fence_fn fn, struct module *owner);
-void node_unregister_fence_method(const char *name);
-int node_fence_result(u64 request, u32 attempt, int err, const char *errmsg);
-int o2fence_fence(struct o2fence_node *nd, u64 incarnation, const char *reason);
-void o2fence_obsolete(struct o2fence_node *nd, u64 incarnation, const char *why);
-void o2fence_node_event(struct o2fence_node *nd, u64 incarnation, enum o2fence_event event);
+/* cluster.c */
 struct o2fence_object *o2fence_find(u8 kind, const char *name);
 void o2fence_show(struct o2fence_object *ob, u8 kind, const char *name, o2fence_put_fn put);
+int node_register_fence_method(const char *name, node_fence_fn fn, struct module *owner);
+void node_unregister_fence_method(const char *name);
+
+/* request.c */
+int o2fence_fence(struct o2fence_node *nd, u64 incarnation, const char *reason);
+int node_fence_result(u64 request, u32 attempt, int err, const char *errmsg);
+void o2fence_obsolete(struct o2fence_node *nd, u64 incarnation, const char *why);
+void o2fence_node_event(struct o2fence_node *nd, u64 incarnation, enum o2fence_event event);
+
+/* What follows is shared by the files of o2fence.ko, and not exported. cluster.c */
+extern struct list_head o2fence_objects;
+int o2fence_join(struct sk_buff *skb, struct genl_info *info);
+int o2fence_leave(struct sk_buff *skb, struct genl_info *info);
+int o2fence_region(struct sk_buff *skb, struct genl_info *info);
+
+/* request.c */
+int o2fence_thread(void *data);
+bool o2fence_settle(struct o2fence_node *nd, int err, const char *msg);
+
+/* netlink.c */
+bool o2fence_lacks(struct genl_info *info, int first, int last);
+int o2fence_put_record(struct sk_buff *skb, struct o2fence_object *ob);
+int o2fence_ask_bridge(struct o2fence_node *nd);
+void o2fence_tell(struct o2fence_node *nd, enum o2fence_event event);
 
 #endif /* O2FENCE_H */

@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The slot monitor: who is silent, whose duty it is to fence it, and the notice
+ * region.c - the slot monitor: who is silent, whose duty it is to fence it, and the notice
  *
  * The problem: a node that is silent must be fenced by exactly one survivor that may judge (R7,
  * R24, R25), and all that a survivor knows is what it reads from the disk.
  *
- * The rule: every period, and when something has changed, each region's slots are looked at. A
- * node misses a heartbeat when its slot stood still while our own moved on; when our own stands
- * still, our view is worth nothing and nobody misses anything. Of the members that are not silent,
- * the lowest-numbered has the duty, if they are the majority of all members, or half of them with
- * the lowest number. The other half waits fence_delay_ms more, in periods in which its own
- * heartbeat reaches the disk.
+ * The rule: every period, each region's slots are looked at. A node misses a heartbeat when its
+ * slot stood still while our own moved on; when our own stands still, our view is worth nothing
+ * and nobody misses anything. Of the members that are not silent, the lowest-numbered has the
+ * duty, if they are the majority of all members, or half of them with the lowest number. The other
+ * half waits fence_delay_ms more, in periods in which its own heartbeat reaches the disk.
  *
  * The notice of a fenced node is the block that a node writes itself when it leaves cleanly: every
  * node's stock o2hb takes it as the node's death within a period. Writing to a wrong place, or over
@@ -36,16 +35,20 @@
 #include "o2fence.h"
 
 #define GATE_PRIORITY 0x100000	/* behind o2net (0x1), before o2dlm (0xf000000) */
-/* Their clock and ours are not the same, and a node's last write may have been a period late. */
-#define MARGIN_MS 2000ll
+/*
+ * A node resets itself a whole period before dead_ms; this is for the difference between its clock
+ * and ours. More of it, and the gate would have to let go before the watchdog can be believed.
+ */
+#define MARGIN_MS 500ll
 
 /* What is known of a node in one region. */
 struct slot {
 	struct o2cb_block sl_block;	/* its last heartbeat */
 	unsigned long	sl_changed, sl_looked;	/* jiffies when that came; when the slot was read */
 	u32		sl_missed;	/* periods of ours without a heartbeat of theirs */
-	/* Its heartbeat was seen to advance; it missed too many; its notice is to be written. */
-	bool		sl_member, sl_silent, sl_due;
+	bool		sl_member;	/* its heartbeat was seen to advance */
+	bool		sl_silent;	/* ... and has missed too many */
+	bool		sl_due;		/* it is fenced, its notice is to be written */
 };
 
 struct region {
@@ -123,14 +126,13 @@ static struct view view(struct o2fence_cluster *of, u32 num)
 		/* Only as far as the slot was really read: a disk that hangs proves nothing. */
 		s64 silence_ms = jiffies_to_msecs(sl->sl_looked - sl->sl_changed);
 		u32 own_ms = le32_to_cpu(rg->rg_slots[cl->cl_this_node].sl_block.hb_dead_ms);
-		u32 fence_ms = cl->cl_missed * cl->cl_period_ms;
 		u32 dead_ms = le32_to_cpu(sl->sl_block.hb_dead_ms) ?: U32_MAX;
 
 		if (of && of != cl)
 			continue;
 		vw.vw_silent |= sl->sl_silent;
 		vw.vw_due |= sl->sl_due;
-		vw.vw_gate_ms = min3(cl->cl_gate_ms, fence_ms / 2, own_ms / 4);
+		vw.vw_gate_ms = min3(cl->cl_gate_ms, cl->cl_missed * cl->cl_period_ms / 2, own_ms / 4);
 		if (sl->sl_block.hb_generation)
 			vw.vw_resets_in = max(vw.vw_resets_in, dead_ms + MARGIN_MS - silence_ms);
 	}
@@ -178,7 +180,7 @@ static int look_at(struct region *rg, u32 num, bool count)
 static void judge(struct region *rg)
 {
 	struct o2fence_cluster *cl = rg->rg_cluster;
-	u32 n, members = 0, live = 0, lowest = U32_MAX, fencer = U32_MAX, enough = cl->cl_missed;
+	u32 n, members = 0, live = 0, lowest = U32_MAX, lowest_live = U32_MAX, enough = cl->cl_missed;
 	char reason[O2FENCE_TEXT_MAX];
 	struct slot *sl;
 
@@ -191,7 +193,7 @@ static void judge(struct region *rg)
 		lowest = min(lowest, n);
 		if (!sl->sl_silent) {
 			live++;
-			fencer = min(fencer, n);
+			lowest_live = min(lowest_live, n);
 		}
 	}
 	if (2 * live == members && lowest != cl->cl_this_node)
@@ -201,7 +203,7 @@ static void judge(struct region *rg)
 			continue;
 		snprintf(reason, sizeof(reason), "missed %u heartbeats in region %s", sl->sl_missed,
 			 rg->rg_ob.ob_name);
-		if (fencer == cl->cl_this_node && 2 * live >= members && sl->sl_missed >= enough)
+		if (lowest_live == cl->cl_this_node && 2 * live >= members && sl->sl_missed >= enough)
 			o2fence_fence(&cl->cl_nodes[n], le64_to_cpu(sl->sl_block.hb_generation),
 				      reason);
 		else if (sl->sl_missed == cl->cl_missed)
@@ -214,26 +216,31 @@ static int watch(void *data)
 {
 	struct region *rg = data;
 	struct o2fence_cluster *cl = rg->rg_cluster;
-	u32 n, us = cl->cl_this_node;
+	unsigned long next = jiffies;
 	struct slot *sl;
+	int called;
 	bool count;
-	int seen;
+	u32 n;
 
 	current->flags |= PF_MEMALLOC;
 	while (!kthread_should_stop()) {
-		seen = atomic_read(&calls);
-		/* Our own health first: our heartbeat is the clock that theirs are counted by. */
-		count = look_at(rg, us, false) > 0;
+		called = atomic_read(&calls);
+		/* Our own health first. Out of turn, nobody's silence is held against it. */
+		count = time_after_eq(jiffies, next);
+		if (count) {
+			next = jiffies + msecs_to_jiffies(cl->cl_period_ms);
+			count = look_at(rg, cl->cl_this_node, false) > 0;
+		}
 		for (n = 0, sl = rg->rg_slots; n < rg->rg_blocks; n++, sl++)
-			if (cl->cl_nodes[n].nd_nsteps && n != us && !look_at(rg, n, count) &&
-			    sl->sl_due && sl->sl_missed && !write_notice(rg, n))
+			if (cl->cl_nodes[n].nd_nsteps && n != cl->cl_this_node &&
+			    !look_at(rg, n, count) && sl->sl_due && sl->sl_missed &&
+			    !write_notice(rg, n))
 				look_at(rg, n, false);		/* reads it back */
 		if (count)
 			judge(rg);
 		wake_up_all(&looked);
-		wait_event_idle_timeout(looked,
-					seen != atomic_read(&calls) || kthread_should_stop(),
-					msecs_to_jiffies(cl->cl_period_ms));
+		wait_event_idle_timeout(looked, called != atomic_read(&calls) || kthread_should_stop(),
+					max_t(long, next - jiffies, 0));
 	}
 	return 0;
 }
@@ -253,11 +260,8 @@ static void give_notice(struct o2fence_node *nd)
 	wait_event_idle(looked, !view(nd->nd_cluster, num).vw_due);
 }
 
-/* Whoever asks wants to know how it is now: the next time, a look will have been taken. */
 static s64 resets_in(struct o2fence_node *nd)
 {
-	atomic_inc(&calls);
-	wake_up_all(&looked);
 	return view(nd->nd_cluster, nd->nd_record.re_node).vw_resets_in;
 }
 
@@ -284,8 +288,7 @@ static void free_region(struct region *rg)
 		fput(rg->rg_file);
 	free_pages_exact(rg, sizeof(*rg));
 }
-
-DEFINE_FREE(region, struct region *, _T ? free_region(_T) : (void)0)
+DEFINE_FREE(region, struct region *, if (_T) free_region(_T))
 
 /* What is not a heartbeat region with a slot of ours must never be written to. */
 static int add_region(struct o2fence_cluster *cl, struct genl_info *info)
@@ -302,9 +305,9 @@ static int add_region(struct o2fence_cluster *cl, struct genl_info *info)
 	rg->rg_file = fget(nla_get_u32(tb[O2FENCE_A_FD]));
 	if (!rg->rg_file || !S_ISBLK(file_inode(rg->rg_file)->i_mode) ||
 	    !(rg->rg_file->f_mode & FMODE_WRITE))
-		return refuse(info, tb[O2FENCE_A_FD], -EBADF, "not a writable block device");
+		return refuse(info, tb[O2FENCE_A_FD], -EBADF, "not a block device open for writing");
 	if (o2nm_this_node() != cl->cl_this_node)
-		return refuse(info, NULL, -ENOTCONN, "o2cb is offline, or numbers us differently");
+		return refuse(info, NULL, -ENOTCONN, "o2cb is offline, or numbers nodes differently");
 	if (cl->cl_this_node >= rg->rg_blocks || !is_power_of_2(rg->rg_block_bytes) ||
 	    read_slot(rg, cl->cl_this_node) || !rg->rg_block.hb_generation)
 		return refuse(info, name, -EUCLEAN, "not a heartbeat region: no slot of this node");
@@ -395,11 +398,10 @@ static void node_down(struct o2nm_node *node, int num, void *data)
 	tell(num, O2FENCE_EVENT_GATE_HELD);
 	atomic_inc(&calls);
 	wake_up_all(&looked);
-	left = wait_event_timeout(looked, !view(NULL, num).vw_silent,
-				  msecs_to_jiffies(vw.vw_gate_ms));
+	left = wait_event_timeout(looked, !view(NULL, num).vw_silent, msecs_to_jiffies(vw.vw_gate_ms));
 	tell(num, left ? O2FENCE_EVENT_GATE_RELEASED : O2FENCE_EVENT_GATE_EXPIRED);
 	if (!left)
-		pr_crit("o2fence: node %d is NOT proven off, but OCFS2 recovers its locks\n", num);
+		pr_crit("o2fence: node %d is NOT proven off; OCFS2 recovers its locks anyway\n", num);
 }
 
 static struct o2hb_callback_func callback;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The methods that need no device: watchdog and manual
+ * watchdog.c - the methods that need no device: watchdog and manual
  *
  * watchdog (R13) relies on stock OCFS2's own rule: a node whose heartbeat could not be written for
  * dead_ms has reset itself. It is true of a node that runs; one that is merely frozen resets itself
@@ -23,7 +23,7 @@ static int watchdog(struct o2fence_node *nd)
 	s64 left_ms = S64_MIN;
 	u32 wait_ms;
 
-	if (sscanf(nd->nd_params[nd->nd_step], "wait=%u", &wait_ms) == 1)
+	if (sscanf(nd->nd_step->st_params ?: "", "wait=%u", &wait_ms) == 1)
 		left_ms = (s64)wait_ms - jiffies_to_msecs(jiffies - nd->nd_began);
 	else if (hb)
 		left_ms = hb->hb_resets_in(nd);

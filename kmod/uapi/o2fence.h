@@ -14,8 +14,8 @@
  * from 1 within its request. The incarnation is the heartbeat generation of the node when its
  * silence was noticed (0: whoever asked did not know it).
  *
- * All commands need CAP_NET_ADMIN in the initial user namespace, the dumps too. O2FENCE_CMD_MEMALLOC
- * needs CAP_SYS_RESOURCE as well.
+ * All commands need CAP_NET_ADMIN in the initial user namespace, the dumps too.
+ * O2FENCE_CMD_MEMALLOC needs CAP_SYS_RESOURCE as well.
  *
  * JOIN      { CLUSTER, THIS_NODE, MISSED, PERIOD_MS, GATE_MS, FENCE_DELAY_MS,
  *             { NODE, { METHOD, TIMEOUT_MS, [PARAMS] } ... } ... }
@@ -63,7 +63,7 @@
 #define O2FENCE_MCGRP_EVENTS	"events"
 
 #define O2FENCE_NODES_MAX	255	/* node numbers are 0..254, as in O2NM_MAX_NODES */
-#define O2FENCE_NAME_MAX	64	/* bytes of a cluster, region or method name without its NUL */
+#define O2FENCE_NAME_MAX	64	/* bytes of a cluster, region or method name, no NUL */
 #define O2FENCE_TEXT_MAX	255	/* bytes of a reason or an error text without its NUL */
 #define O2FENCE_PARAMS_MAX	1024	/* bytes of one method's parameters without their NUL */
 #define O2FENCE_STEPS_MAX	8	/* methods of one node */
@@ -104,13 +104,13 @@ enum o2fence_attr {
 	O2FENCE_A_TIMEOUT_MS,		/* u32, ms; 1..86400000 */
 	O2FENCE_A_PARAMS,		/* string, opaque to the core */
 	O2FENCE_A_MODULE,		/* string, the module that owns a method */
-	O2FENCE_A_PORTID,		/* u32, the socket a method is bound to; 0: its bridge is gone */
+	O2FENCE_A_PORTID,		/* u32, a bound method: its socket; 0: the bridge is gone */
 	O2FENCE_A_REGION,		/* string, the region's UUID as in configfs */
 	O2FENCE_A_FD,			/* u32 */
 	O2FENCE_A_START_BLOCK,		/* u64, in blocks */
 	O2FENCE_A_BLOCK_BYTES,		/* u32, bytes; 512..4096 */
 	O2FENCE_A_BLOCKS,		/* u32, 1..255 */
-	O2FENCE_A_LIVE,			/* binary, bit n of byte n / 8: node n lives in this region */
+	O2FENCE_A_LIVE,			/* binary, bit n of byte n / 8: node n is live in it */
 	O2FENCE_A_SILENT,		/* binary, the same: node n has missed its heartbeats */
 	O2FENCE_A_INCARNATION,		/* u64 */
 	O2FENCE_A_REQUEST,		/* u64 */
@@ -120,7 +120,7 @@ enum o2fence_attr {
 	O2FENCE_A_REASON,		/* string */
 	O2FENCE_A_STATE,		/* u32, enum o2fence_event: the last step of the request */
 	O2FENCE_A_EVENT,		/* u32, enum o2fence_event */
-	O2FENCE_A_AT,			/* nest of u64, ns of CLOCK_REALTIME, by enum o2fence_event */
+	O2FENCE_A_AT,			/* nest of u64, ns of CLOCK_REALTIME, by o2fence_event */
 	O2FENCE_A_PAD,
 	__O2FENCE_A_MAX,
 };
