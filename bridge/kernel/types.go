@@ -91,8 +91,8 @@ type Request struct {
 // An Event is one step of a request, or the news that steps were lost.
 type Event struct {
 	// Lost says that events could not be delivered before this one, because their reader was too
-	// slow. One that the kernel had no memory for is lost without a word. How many is not known; Requests and Nodes show what has become
-	// of all. Nothing else is set.
+	// slow. One that the kernel had no memory for is lost without a word. How many is not known;
+	// Requests and Nodes show what has become of all. Nothing else is set.
 	Lost bool `json:"lost,omitempty"`
 
 	Event   uapi.Event `json:"event,omitempty"`
