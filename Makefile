@@ -36,6 +36,7 @@ deps:
 modules:
 	@mkdir -p $(MODULES)
 	@cp -rup Kbuild kmod $(MODULES)/
+	@go run ./scripts/ynl docs/netlink/o2fence.yaml $(MODULES)/kmod
 	$(MAKE) -C $(KDIR) M=$(CURDIR)/$(MODULES) $(KFLAGS) modules
 	@mkdir -p build/ko && ln -sfn ../modules/$(RELEASE)/kmod build/ko/$(RELEASE)
 

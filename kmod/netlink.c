@@ -29,39 +29,21 @@
 
 static struct genl_family family;
 
-/* Whether a message lacks one of the attributes from first to last, and is refused. */
-bool o2fence_lacks(struct genl_info *info, int first, int last)
-{
-	for (; first <= last; first++)
-		if (!info->attrs[first])
-			return refuse(info, NULL, true, "an attribute is missing");
-	return false;
-}
-
-int o2fence_put_record(struct sk_buff *skb, struct o2fence_object *ob)
+void o2fence_put_record(struct sk_buff *skb, struct o2fence_object *ob)
 {
 	struct o2fence_record *re = container_of(ob, struct o2fence_record, re_ob);
-	struct nlattr *at;
-	int i, err;
 
-	err = nla_put_string(skb, O2FENCE_A_CLUSTER, ob->ob_name) ?:
-	      nla_put_u32(skb, O2FENCE_A_NODE, re->re_node) ?:
-	      nla_put_u64_64bit(skb, O2FENCE_A_INCARNATION, re->re_incarnation, O2FENCE_A_PAD) ?:
-	      nla_put_u64_64bit(skb, O2FENCE_A_REQUEST, re->re_id, O2FENCE_A_PAD) ?:
-	      nla_put_u32(skb, O2FENCE_A_ATTEMPT, re->re_attempt) ?:
-	      nla_put_u32(skb, O2FENCE_A_ERRNO, re->re_err) ?:
-	      nla_put_u32(skb, O2FENCE_A_STATE, re->re_state) ?:
-	      nla_put_string(skb, O2FENCE_A_METHOD, re->re_method) ?:
-	      nla_put_string(skb, O2FENCE_A_REASON, re->re_reason) ?:
-	      nla_put_string(skb, O2FENCE_A_ERRMSG, re->re_msg);
-	at = err ? NULL : nla_nest_start(skb, O2FENCE_A_AT);
-	if (!at)
-		return -EMSGSIZE;
-	for (i = 1; !err && i < __O2FENCE_EVENT_MAX; i++)
-		if (re->re_at[i])
-			err = nla_put_u64_64bit(skb, i, re->re_at[i], O2FENCE_A_UNSPEC);
-	nla_nest_end(skb, at);
-	return err;
+	nla_put_string(skb, O2FENCE_A_CLUSTER, ob->ob_name);
+	nla_put_u32(skb, O2FENCE_A_NODE, ob->ob_num);
+	nla_put_u64_64bit(skb, O2FENCE_A_INCARNATION, re->re_incarnation, O2FENCE_A_PAD);
+	nla_put_u64_64bit(skb, O2FENCE_A_REQUEST, re->re_id, O2FENCE_A_PAD);
+	nla_put_u32(skb, O2FENCE_A_ATTEMPT, re->re_attempt);
+	nla_put_u32(skb, O2FENCE_A_ERRNO, re->re_err);
+	nla_put_u32(skb, O2FENCE_A_STATE, re->re_state);
+	nla_put_string(skb, O2FENCE_A_METHOD, re->re_method);
+	nla_put_string(skb, O2FENCE_A_REASON, re->re_reason);
+	nla_put_string(skb, O2FENCE_A_ERRMSG, re->re_msg);
+	nla_put(skb, O2FENCE_A_AT, sizeof(re->re_at), re->re_at);
 }
 
 /* A message about a node; the caller adds what is missing, for which there is room, and ends it. */
@@ -108,7 +90,7 @@ int o2fence_ask_bridge(struct o2fence_node *nd)
 	return genlmsg_unicast(&init_net, skb, nd->nd_portid);
 }
 
-static int set_memalloc(struct sk_buff *skb, struct genl_info *info)
+int o2fence_nl_memalloc_doit(struct sk_buff *skb, struct genl_info *info)
 {
 	if (!capable(CAP_SYS_RESOURCE))
 		return refuse(info, NULL, -EPERM, "needs CAP_SYS_RESOURCE");
@@ -118,14 +100,12 @@ static int set_memalloc(struct sk_buff *skb, struct genl_info *info)
 }
 
 /* BIND: refused to who breaks R19, as far as the kernel can see. */
-static int bind_method(struct sk_buff *skb, struct genl_info *info)
+int o2fence_nl_bind_doit(struct sk_buff *skb, struct genl_info *info)
 {
 	struct nlattr *name = info->attrs[O2FENCE_A_METHOD];
 	struct task_struct *thread;
 	bool flagged = true;
 
-	if (o2fence_lacks(info, O2FENCE_A_METHOD, O2FENCE_A_METHOD))
-		return -EINVAL;
 	rcu_read_lock();
 	for_each_thread(current, thread)
 		flagged &= !!(thread->flags & PF_MEMALLOC);
@@ -144,43 +124,35 @@ static int bind_method(struct sk_buff *skb, struct genl_info *info)
 	return 0;
 }
 
-/* The node that a message names, or NULL. Caller holds o2fence_lock. */
+/* The node that a message names. o2fence_lock is held. */
 static struct o2fence_node *named_node(struct genl_info *info)
 {
-	struct nlattr *name = info->attrs[O2FENCE_A_CLUSTER], *node = info->attrs[O2FENCE_A_NODE];
-	struct o2fence_cluster *cl = name && node ? o2fence_cluster(nla_data(name)) : NULL;
-	struct o2fence_node *nd = cl ? &cl->cl_nodes[nla_get_u32(node)] : NULL;
+	struct nlattr *cluster = info->attrs[O2FENCE_A_CLUSTER], *num = info->attrs[O2FENCE_A_NODE];
 
-	if (nd && nd->nd_nsteps)
-		return nd;
-	return refuse(info, cl ? node : name, NULL, "not joined, or no such node");
+	return o2fence_node(nla_data(cluster), nla_get_u32(num)) ?:
+	       refuse(info, num, NULL, "no such node is joined");
 }
 
 /* FENCE: somebody privileged says that a node must be fenced, an administrator or a heartbeat. */
-static int fence(struct sk_buff *skb, struct genl_info *info)
+int o2fence_nl_fence_doit(struct sk_buff *skb, struct genl_info *info)
 {
-	struct nlattr *incarnation = info->attrs[O2FENCE_A_INCARNATION];
-	struct nlattr *reason = info->attrs[O2FENCE_A_REASON];
+	u64 incarnation = nla_get_u64(info->attrs[O2FENCE_A_INCARNATION]);
 	int err;
 
-	if (o2fence_lacks(info, O2FENCE_A_REASON, O2FENCE_A_REASON))
-		return -EINVAL;
 	guard(o2fence)();
 	struct o2fence_node *nd = named_node(info);
 
 	if (!nd)
 		return -ENOENT;
-	err = o2fence_fence(nd, incarnation ? nla_get_u64(incarnation) : 0, nla_data(reason));
-	return err ? refuse(info, NULL, err, "a fence is under way, or it is this very node") : 0;
+	err = o2fence_fence(nd, incarnation, nla_data(info->attrs[O2FENCE_A_REASON]));
+	return err ? refuse(info, NULL, err, "a fence of it is under way") : 0;
 }
 
 /* FENCED: the answer must be to what was asked, and come from whoever was asked. */
-static int fenced(struct sk_buff *skb, struct genl_info *info)
+int o2fence_nl_fenced_doit(struct sk_buff *skb, struct genl_info *info)
 {
-	struct nlattr **tb = info->attrs;
+	struct nlattr **tb = info->attrs, *msg = tb[O2FENCE_A_ERRMSG];
 
-	if (o2fence_lacks(info, O2FENCE_A_INCARNATION, O2FENCE_A_ERRMSG))
-		return -EINVAL;
 	guard(o2fence)();
 	struct o2fence_node *nd = named_node(info);
 
@@ -193,7 +165,7 @@ static int fenced(struct sk_buff *skb, struct genl_info *info)
 		     re->re_attempt != nla_get_u32(tb[O2FENCE_A_ATTEMPT]);
 
 	if (!stale && (nd->nd_portid == info->snd_portid || nd->nd_ask_admin)) {
-		o2fence_settle(nd, -nla_get_u32(tb[O2FENCE_A_ERRNO]), nla_data(tb[O2FENCE_A_ERRMSG]));
+		o2fence_settle(nd, -nla_get_u32(tb[O2FENCE_A_ERRNO]), nla_data(msg));
 		return 0;
 	}
 	o2fence_tell(nd, O2FENCE_EVENT_REFUSED);
@@ -202,8 +174,38 @@ static int fenced(struct sk_buff *skb, struct genl_info *info)
 	return refuse(info, NULL, -EPERM, "foreign: this socket was not asked");
 }
 
+/* Regions are the heartbeat's affair. */
+int o2fence_nl_region_add_doit(struct sk_buff *skb, struct genl_info *info)
+{
+	struct o2fence_heartbeat *hb = symbol_get(o2fence_heartbeat);
+	int err;
+
+	if (!hb)
+		return refuse(info, NULL, -ENODEV, "no heartbeat: o2fence_o2cb is not loaded");
+	err = hb->hb_watch(info);
+	if (err)
+		symbol_put(o2fence_heartbeat);
+	return err;
+}
+
+int o2fence_nl_region_del_doit(struct sk_buff *skb, struct genl_info *info)
+{
+	struct nlattr *name = info->attrs[O2FENCE_A_REGION];
+	struct o2fence_object *ob;
+
+	scoped_guard(o2fence) {
+		ob = o2fence_find(O2FENCE_CMD_REGION_GET, nla_data(name), 0);
+		if (!ob)
+			return refuse(info, name, -ENOENT, "not watched");
+		list_del(&ob->ob_list);
+	}
+	ob->ob_del(ob);
+	symbol_put(o2fence_heartbeat);	/* taken when it was added */
+	return 0;
+}
+
 /* The objects of one kind. A change between two calls may upset the count, as in any dump. */
-static int dump(struct sk_buff *skb, struct netlink_callback *cb)
+int o2fence_nl_dumpit(struct sk_buff *skb, struct netlink_callback *cb)
 {
 	u8 kind = ((struct genlmsghdr *)nlmsg_data(cb->nlh))->cmd;
 	struct o2fence_object *ob;
@@ -211,65 +213,19 @@ static int dump(struct sk_buff *skb, struct netlink_callback *cb)
 	void *hdr;
 
 	guard(o2fence)();
-	list_for_each_entry(ob, &o2fence_objects, ob_list) {
-		if (ob->ob_kind != kind || skip-- > 0)
+	list_for_each_entry(ob, &o2fence_objects[kind], ob_list) {
+		if (skip-- > 0)
 			continue;
+		if (skb_tailroom(skb) < O2FENCE_OBJECT_BYTES)
+			break;
 		hdr = genlmsg_put(skb, NETLINK_CB(cb->skb).portid, cb->nlh->nlmsg_seq, &family,
 				  NLM_F_MULTI, kind);
-		if (!hdr || ob->ob_put(skb, ob)) {
-			genlmsg_cancel(skb, hdr);
-			break;
-		}
+		ob->ob_put(skb, ob);
 		genlmsg_end(skb, hdr);
 		cb->args[0]++;
 	}
 	return skb->len;
 }
-
-#define STRING(max) { .type = NLA_NUL_STRING, .len = max }
-#define RANGE(from, to) \
-	NLA_POLICY_FULL_RANGE(NLA_U32, &((struct netlink_range_validation){ from, to }))
-
-static const struct nla_policy policy[__O2FENCE_A_MAX] = {
-	[O2FENCE_A_CLUSTER]			= STRING(O2FENCE_NAME_MAX),
-	[O2FENCE_A_THIS_NODE]			= RANGE(0, O2FENCE_NODES_MAX - 1),
-	[O2FENCE_A_MISSED]			= RANGE(2, 1000),
-	[O2FENCE_A_PERIOD_MS]			= RANGE(100, 60000),
-	[O2FENCE_A_GATE_MS]			= RANGE(0, 60000),
-	[O2FENCE_A_FENCE_DELAY_MS]		= RANGE(0, 600000),
-	[O2FENCE_A_NODE]			= RANGE(0, O2FENCE_NODES_MAX - 1),
-	[O2FENCE_A_METHOD]			= STRING(O2FENCE_NAME_MAX),
-	[O2FENCE_A_TIMEOUT_MS]			= RANGE(1, 86400000),
-	[O2FENCE_A_PARAMS]			= STRING(O2FENCE_PARAMS_MAX),
-	[O2FENCE_A_REGION]			= STRING(O2FENCE_NAME_MAX),
-	[O2FENCE_A_FD]				= { .type = NLA_U32 },
-	[O2FENCE_A_START_BLOCK]			= { .type = NLA_U64 },
-	[O2FENCE_A_BLOCK_BYTES]			= RANGE(512, 4096),
-	[O2FENCE_A_BLOCKS]			= RANGE(1, O2FENCE_NODES_MAX),
-	[O2FENCE_A_INCARNATION ... O2FENCE_A_REQUEST] = { .type = NLA_U64 },
-	[O2FENCE_A_ATTEMPT]			= { .type = NLA_U32 },
-	[O2FENCE_A_ERRNO]			= RANGE(0, MAX_ERRNO),
-	[O2FENCE_A_ERRMSG ... O2FENCE_A_REASON]	= STRING(O2FENCE_TEXT_MAX),
-};
-
-#define DO(command, function) { .cmd = command, .flags = GENL_ADMIN_PERM, .doit = function }
-#define DUMP(command) { .cmd = command, .flags = GENL_ADMIN_PERM, .dumpit = dump }
-
-static const struct genl_small_ops ops[] = {
-	DO(O2FENCE_CMD_JOIN, o2fence_join),
-	DO(O2FENCE_CMD_LEAVE, o2fence_leave),
-	DO(O2FENCE_CMD_FENCE, fence),
-	DO(O2FENCE_CMD_REGION_ADD, o2fence_region),
-	DO(O2FENCE_CMD_REGION_DEL, o2fence_region),
-	DO(O2FENCE_CMD_MEMALLOC, set_memalloc),
-	DO(O2FENCE_CMD_BIND, bind_method),
-	DO(O2FENCE_CMD_FENCED, fenced),
-	DUMP(O2FENCE_CMD_CLUSTER_GET),
-	DUMP(O2FENCE_CMD_NODE_GET),
-	DUMP(O2FENCE_CMD_METHOD_GET),
-	DUMP(O2FENCE_CMD_REGION_GET),
-	DUMP(O2FENCE_CMD_REQUEST_GET),
-};
 
 static const struct genl_multicast_group events = {
 	.name = O2FENCE_MCGRP_EVENTS, .flags = GENL_MCAST_CAP_NET_ADMIN
@@ -279,11 +235,11 @@ static struct genl_family family __ro_after_init = {
 	.name		= O2FENCE_GENL_NAME,
 	.version	= O2FENCE_GENL_VERSION,
 	.maxattr	= __O2FENCE_A_MAX - 1,
-	.policy		= policy,
+	.policy		= o2fence_nl_policy,
 	.module		= THIS_MODULE,
-	.parallel_ops	= true,		/* a FENCED must not queue behind a JOIN that allocates */
-	.small_ops	= ops,
-	.n_small_ops	= ARRAY_SIZE(ops),
+	.parallel_ops	= true,		/* no FENCED queues behind a NODE_ADD that allocates */
+	.small_ops	= o2fence_nl_ops,
+	.n_small_ops	= ARRAY_SIZE(o2fence_nl_ops),
 	.mcgrps		= &events,
 	.n_mcgrps	= 1,
 };
@@ -292,21 +248,19 @@ static struct genl_family family __ro_after_init = {
 static int socket_closed(struct notifier_block *nb, unsigned long action, void *data)
 {
 	struct netlink_notify *notify = data;
-	struct o2fence_object *ob;
+	struct o2fence_method *fm;
+	struct o2fence_node *nd;
 
 	if (action != NETLINK_URELEASE || notify->protocol != NETLINK_GENERIC ||
 	    !net_eq(notify->net, &init_net))
 		return NOTIFY_DONE;
 	guard(o2fence)();
-	list_for_each_entry(ob, &o2fence_objects, ob_list) {
-		struct o2fence_method *fm = container_of(ob, struct o2fence_method, fm_ob);
-		struct o2fence_node *nd = container_of(ob, struct o2fence_node, nd_record.re_ob);
-
-		if (ob->ob_kind == O2FENCE_CMD_METHOD_GET && fm->fm_portid == notify->portid)
+	list_for_each_entry(fm, &o2fence_objects[O2FENCE_CMD_METHOD_GET], fm_ob.ob_list)
+		if (fm->fm_portid == notify->portid)
 			fm->fm_portid = 0;
-		if (ob->ob_kind == O2FENCE_CMD_NODE_GET && nd->nd_portid == notify->portid)
+	for_each_joined(nd)
+		if (nd->nd_portid == notify->portid)
 			o2fence_settle(nd, -ECONNRESET, "the bridge is gone");
-	}
 	return NOTIFY_DONE;
 }
 
@@ -314,8 +268,11 @@ static struct notifier_block notifier = { .notifier_call = socket_closed };
 
 static int __init o2fence_init(void)
 {
-	int err = netlink_register_notifier(&notifier);
+	int i, err;
 
+	for (i = 0; i < __O2FENCE_CMD_MAX; i++)
+		INIT_LIST_HEAD(&o2fence_objects[i]);
+	err = netlink_register_notifier(&notifier);
 	if (err)
 		return err;
 	/* ORDER: last, for from here on user space can come in. */
@@ -325,17 +282,16 @@ static int __init o2fence_init(void)
 	return err;
 }
 
-/* A joined cluster pins its methods' modules, and these need us: none is joined. */
+/* A joined node pins its methods' modules, and these need us: none is joined. */
 static void __exit o2fence_exit(void)
 {
-	struct o2fence_object *ob, *next;
+	struct o2fence_method *fm, *next;
 
 	genl_unregister_family(&family);
 	netlink_unregister_notifier(&notifier);
 	/* What was bound is left; the history is not allocated. */
-	list_for_each_entry_safe(ob, next, &o2fence_objects, ob_list)
-		if (ob->ob_kind == O2FENCE_CMD_METHOD_GET)
-			kfree(container_of(ob, struct o2fence_method, fm_ob));
+	list_for_each_entry_safe(fm, next, &o2fence_objects[O2FENCE_CMD_METHOD_GET], fm_ob.ob_list)
+		kfree(fm);
 }
 
 module_init(o2fence_init);

@@ -2,11 +2,11 @@
 /*
  * o2fence.h - what a fence method or a heartbeat needs of the core
  *
- * One spinlock, o2fence_lock, protects all that changes after a join: the list of objects, each
+ * One spinlock, o2fence_lock, protects all that changes after a join: the lists of objects, each
  * node's request, the history, and what a heartbeat knows of its regions. Nobody sleeps or waits
  * for memory under it, so the fence path, which takes it, cannot wait for memory there. It is
- * always taken by guard(o2fence), for bottom halves: a method may report from a softirq, and netlink sends without
- * waiting only where it sees that it must not sleep.
+ * always taken by guard(o2fence), for bottom halves: a method may report from a softirq, and
+ * netlink sends without waiting only where it sees that it must not sleep.
  */
 #ifndef O2FENCE_H
 #define O2FENCE_H
@@ -14,26 +14,28 @@
 #include <linux/cleanup.h>
 #include <linux/module.h>
 #include <linux/wait.h>
-#include <net/genetlink.h>
-#include "uapi/o2fence.h"
+#include "netlink_gen.h"
 
 struct o2fence_node;
-struct o2fence_object;
 typedef int (*node_fence_fn)(struct o2fence_node *target);
-typedef int (*o2fence_put_fn)(struct sk_buff *skb, struct o2fence_object *ob);
 
 extern spinlock_t o2fence_lock;
 /* Sparse does not see when a guard is left: for it, none is taken. */
 DEFINE_LOCK_GUARD_0(o2fence, ({ spin_lock_bh(&o2fence_lock); __release(&o2fence_lock); }),
 		    ({ __acquire(&o2fence_lock); spin_unlock_bh(&o2fence_lock); }))
 
-/* Whatever has a dump: found by kind and name, and shown in the order of the list. */
+/* Whatever has a dump: found by name and number, and shown in the order of its list. */
 struct o2fence_object {
 	struct list_head	ob_list;	/* o2fence_lock */
-	u8			ob_kind;	/* the command that dumps it */
 	char			ob_name[O2FENCE_NAME_MAX + 1];
-	o2fence_put_fn		ob_put;		/* puts its attributes; o2fence_lock is held */
+	u32			ob_num;		/* of a node; ob_name is its cluster's */
+	/* Puts its attributes, O2FENCE_OBJECT_BYTES at most; o2fence_lock is held. */
+	void			(*ob_put)(struct sk_buff *skb, struct o2fence_object *ob);
+	/* Ends what REGION_DEL has taken off the list; may sleep. */
+	void			(*ob_del)(struct o2fence_object *ob);
 };
+
+#define O2FENCE_OBJECT_BYTES 2560	/* a region with 255 nodes */
 
 struct o2fence_method {
 	struct o2fence_object	fm_ob;
@@ -50,8 +52,7 @@ struct o2fence_step {
 
 /* What is remembered of a request: the last one of a node, or one of the history. */
 struct o2fence_record {
-	struct o2fence_object	re_ob;		/* named after the cluster */
-	u32			re_node;
+	struct o2fence_object	re_ob;		/* the node's cluster and number */
 	/* o2fence_lock protects the rest, which is forgotten when the node's next request begins */
 	u64			re_incarnation, re_id;
 	u32			re_attempt, re_err;
@@ -62,49 +63,42 @@ struct o2fence_record {
 };
 
 /*
- * A node is also the preallocated request that fences it, with the thread that carries it out:
- * there is never more than one per node, so the memory of all requests is bounded by the number of
- * nodes and taken at join.
+ * A node that may have to be fenced is also the preallocated request that fences it, with the
+ * thread that carries it out: there is never more than one per node, so the memory of all requests
+ * is bounded by the number of nodes and taken when they are joined.
  */
 struct o2fence_node {
-	struct o2fence_cluster	*nd_cluster;
+	struct o2fence_record	nd_record;
 	struct o2fence_step	nd_steps[O2FENCE_STEPS_MAX];
-	u32			nd_nsteps;	/* 0: no such node */
+	u32			nd_nsteps;
 	struct task_struct	*nd_thread;
 	/* o2fence_lock protects the rest */
-	struct o2fence_record	nd_record;
-	bool			nd_active;	/* a request is under way */
-	bool			nd_ask_admin;	/* set by a method: an administrator may answer (R14) */
+	u32			nd_regions;	/* that watch it */
+	bool			nd_active;	/* a request is under way: it cannot leave (R10) */
+	bool			nd_ask_admin;	/* by a method: anybody may answer (R14) */
 	struct o2fence_step	*nd_step;	/* the attempt under way */
-	u32			nd_portid;	/* the socket that was asked, 0 for a kernel method */
+	u32			nd_portid;	/* the socket that was asked, or 0 */
 	unsigned long		nd_began;	/* jiffies when the attempt began */
-};
-
-struct o2fence_cluster {
-	struct o2fence_object	cl_ob;
-	u32			cl_this_node, cl_missed, cl_period_ms, cl_gate_ms, cl_fence_delay_ms;
-	u32			cl_fencing, cl_regions;	/* under way (R10), watched; o2fence_lock */
-	struct o2fence_heartbeat *cl_heartbeat;	/* pinned, or NULL */
-	struct o2fence_node	cl_nodes[O2FENCE_NODES_MAX];
-	char			cl_join[];	/* the JOIN message, for it holds the parameters */
+	char			nd_message[];	/* NODE_ADD, for it holds the parameters */
 };
 
 /**
  * struct o2fence_heartbeat - a source of node deaths, pluggable like methods (R24)
- * @hb_region: carries out REGION_ADD and REGION_DEL, one at a time; may sleep
+ * @hb_watch: carries REGION_ADD out; may sleep
  * @hb_resets_in: ms until a node that cannot reach its disks must have reset itself, zero or
  *	negative when that time is over; S64_MIN when no life of it is known
  * @hb_fenced: the node is fenced: returns when notice of it was given; may sleep, in the node's
  *	thread, but not wait for memory
  *
  * A module offers one by exporting it under the name o2fence_heartbeat, so there is one at a time.
- * A cluster that joins follows it, and pins the module until it leaves.
+ * It stays while it watches a region.
  */
 struct o2fence_heartbeat {
-	int			(*hb_region)(struct genl_info *info);
+	int			(*hb_watch)(struct genl_info *info);
 	s64			(*hb_resets_in)(struct o2fence_node *nd);
 	void			(*hb_fenced)(struct o2fence_node *nd);
 };
+
 extern struct o2fence_heartbeat o2fence_heartbeat;
 
 /* Refuse a message: which attribute is to blame (or NULL), the errno, the text. */
@@ -112,13 +106,14 @@ extern struct o2fence_heartbeat o2fence_heartbeat;
 
 /* Found by name, or NULL. Caller holds o2fence_lock. */
 #define o2fence_method(name) \
-	((struct o2fence_method *)o2fence_find(O2FENCE_CMD_METHOD_GET, name))
-#define o2fence_cluster(name) \
-	((struct o2fence_cluster *)o2fence_find(O2FENCE_CMD_CLUSTER_GET, name))
+	((struct o2fence_method *)o2fence_find(O2FENCE_CMD_METHOD_GET, name, 0))
+#define o2fence_node(cluster, num) \
+	((struct o2fence_node *)o2fence_find(O2FENCE_CMD_NODE_GET, cluster, num))
 
-/* cluster.c */
-struct o2fence_object *o2fence_find(u8 kind, const char *name);
-void o2fence_show(struct o2fence_object *ob, u8 kind, const char *name, o2fence_put_fn put);
+/* node.c */
+extern struct list_head o2fence_objects[__O2FENCE_CMD_MAX];	/* by dump command; o2fence_lock */
+struct o2fence_object *o2fence_find(u8 kind, const char *name, u32 num);
+void o2fence_show(struct o2fence_object *ob, u8 kind, const char *name);
 int node_register_fence_method(const char *name, node_fence_fn fn, struct module *owner);
 void node_unregister_fence_method(const char *name);
 
@@ -128,19 +123,16 @@ int node_fence_result(u64 request, u32 attempt, int err, const char *errmsg);
 void o2fence_obsolete(struct o2fence_node *nd, u64 incarnation, const char *why);
 void o2fence_node_event(struct o2fence_node *nd, u64 incarnation, enum o2fence_event event);
 
-/* What follows is shared by the files of o2fence.ko, and not exported. cluster.c */
-extern struct list_head o2fence_objects;
-int o2fence_join(struct sk_buff *skb, struct genl_info *info);
-int o2fence_leave(struct sk_buff *skb, struct genl_info *info);
-int o2fence_region(struct sk_buff *skb, struct genl_info *info);
+/* What follows is shared by the files of o2fence.ko, and not exported. */
+#define for_each_joined(nd) \
+	list_for_each_entry(nd, &o2fence_objects[O2FENCE_CMD_NODE_GET], nd_record.re_ob.ob_list)
 
 /* request.c */
 int o2fence_thread(void *data);
 bool o2fence_settle(struct o2fence_node *nd, int err, const char *msg);
 
 /* netlink.c */
-bool o2fence_lacks(struct genl_info *info, int first, int last);
-int o2fence_put_record(struct sk_buff *skb, struct o2fence_object *ob);
+void o2fence_put_record(struct sk_buff *skb, struct o2fence_object *ob);
 int o2fence_ask_bridge(struct o2fence_node *nd);
 void o2fence_tell(struct o2fence_node *nd, enum o2fence_event event);
 

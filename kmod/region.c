@@ -45,7 +45,8 @@
 struct slot {
 	struct o2cb_block sl_block;	/* its last heartbeat */
 	unsigned long	sl_changed, sl_looked;	/* jiffies when that came; when the slot was read */
-	u32		sl_missed;	/* periods of ours without a heartbeat of theirs */
+	struct o2fence_node *sl_node;	/* who has it, or NULL: nobody to fence */
+	u32		sl_missed;	/* heartbeats of ours without one of theirs */
 	bool		sl_member;	/* its heartbeat was seen to advance */
 	bool		sl_silent;	/* ... and has missed too many */
 	bool		sl_due;		/* it is fenced, its notice is to be written */
@@ -57,82 +58,86 @@ struct region {
 		u8			rg_page[PAGE_SIZE];
 	};
 	struct o2fence_object	rg_ob;
-	struct list_head	rg_list;
-	struct o2fence_cluster	*rg_cluster;
+	char			rg_cluster[O2FENCE_NAME_MAX + 1];
 	struct file		*rg_file;
 	struct task_struct	*rg_thread;
 	u64			rg_start_block;
-	u32			rg_block_bytes, rg_blocks;
-	struct slot		rg_slots[O2FENCE_NODES_MAX];	/* o2fence_lock */
+	u32			rg_settings[O2FENCE_A_NODES + 1];	/* by attribute */
+	struct slot		rg_slots[O2FENCE_NODES_MAX];		/* o2fence_lock */
+	struct slot		*rg_ours, *rg_end;	/* this node's slot; behind the last one */
 };
 
-/* A node in all regions of a cluster. */
+#define setting(rg, attr) ((rg)->rg_settings[O2FENCE_A_##attr])
+#define for_each_region(rg) \
+	list_for_each_entry(rg, &o2fence_objects[O2FENCE_CMD_REGION_GET], rg_ob.ob_list)
+
+/* A node in all regions. */
 struct view {
 	bool	vw_silent, vw_due;	/* in one of them */
 	s64	vw_resets_in;		/* in the last of them; see hb_resets_in */
 	u32	vw_gate_ms;		/* how long this node may hold recovery for it */
 };
 
-static LIST_HEAD(regions);			/* o2fence_lock */
-static atomic_t calls = ATOMIC_INIT(0);		/* something has changed: look out of turn */
-static DECLARE_WAIT_QUEUE_HEAD(looked);		/* a region was looked at, or is to be */
+static atomic_t calls = ATOMIC_INIT(0);	/* something has changed: look out of turn */
+static DECLARE_WAIT_QUEUE_HEAD(looked);	/* a region was looked at, or is to be */
 
 /* As o2hb computes it: with the field itself zero, no inversion. It is left zero. */
 static __le32 checksum(struct region *rg)
 {
 	rg->rg_block.hb_cksum = 0;
-	return cpu_to_le32(crc32_le(0, rg->rg_page, rg->rg_block_bytes));
+	return cpu_to_le32(crc32_le(0, rg->rg_page, setting(rg, BLOCK_BYTES)));
 }
 
-static int slot_io(struct region *rg, u32 num, blk_opf_t opf)
+static int slot_io(struct region *rg, struct slot *sl, blk_opf_t opf)
 {
+	u64 start = (rg->rg_start_block + (sl - rg->rg_slots)) * setting(rg, BLOCK_BYTES);
 	struct bio_vec bvec;
 	struct bio bio;
 
 	bio_init(&bio, I_BDEV(rg->rg_file->f_mapping->host), &bvec, 1, opf | REQ_SYNC | REQ_PRIO);
-	bio.bi_iter.bi_sector = (rg->rg_start_block + num) * rg->rg_block_bytes >> SECTOR_SHIFT;
-	__bio_add_page(&bio, virt_to_page(rg->rg_page), rg->rg_block_bytes, 0);
+	bio.bi_iter.bi_sector = start >> SECTOR_SHIFT;
+	__bio_add_page(&bio, virt_to_page(rg->rg_page), setting(rg, BLOCK_BYTES), 0);
 	return submit_bio_wait(&bio);
 }
 
 /* -EBADMSG: what is there is not a heartbeat of this node. */
-static int read_slot(struct region *rg, u32 num)
+static int read_slot(struct region *rg, struct slot *sl)
 {
-	int err = slot_io(rg, num, REQ_OP_READ);
+	int err = slot_io(rg, sl, REQ_OP_READ);
 	__le32 sum = rg->rg_block.hb_cksum;
+	bool right = sum == checksum(rg) && rg->rg_block.hb_node == sl - rg->rg_slots;
 
-	return err ?: sum == checksum(rg) && rg->rg_block.hb_node == num ? 0 : -EBADMSG;
+	return err ?: right ? 0 : -EBADMSG;
 }
 
 /* The notice, over what was just read. */
-static int write_notice(struct region *rg, u32 num)
+static int write_notice(struct region *rg, struct slot *sl)
 {
 	rg->rg_block.hb_seq = cpu_to_le64(ktime_get_real_seconds());
 	rg->rg_block.hb_generation = 0;
 	rg->rg_block.hb_cksum = checksum(rg);
-	return slot_io(rg, num, REQ_OP_WRITE | REQ_FUA);
+	return slot_io(rg, sl, REQ_OP_WRITE | REQ_FUA);
 }
 
-/* A node in the regions of a cluster, or in all. */
-static struct view view(struct o2fence_cluster *of, u32 num)
+/* A node as the regions see it that watch it; without one, whoever has the number. */
+static struct view view(struct o2fence_node *nd, u32 num)
 {
 	struct view vw = { .vw_resets_in = S64_MIN };
 	struct region *rg;
 
 	guard(o2fence)();
-	list_for_each_entry(rg, &regions, rg_list) {
-		struct o2fence_cluster *cl = rg->rg_cluster;
+	for_each_region(rg) {
 		struct slot *sl = &rg->rg_slots[num];
 		/* Only as far as the slot was really read: a disk that hangs proves nothing. */
 		s64 silence_ms = jiffies_to_msecs(sl->sl_looked - sl->sl_changed);
-		u32 own_ms = le32_to_cpu(rg->rg_slots[cl->cl_this_node].sl_block.hb_dead_ms);
 		u32 dead_ms = le32_to_cpu(sl->sl_block.hb_dead_ms) ?: U32_MAX;
+		u32 our_dead_ms = le32_to_cpu(rg->rg_ours->sl_block.hb_dead_ms);
 
-		if (of && of != cl)
+		if (nd && nd != sl->sl_node)
 			continue;
 		vw.vw_silent |= sl->sl_silent;
 		vw.vw_due |= sl->sl_due;
-		vw.vw_gate_ms = min3(cl->cl_gate_ms, cl->cl_missed * cl->cl_period_ms / 2, own_ms / 4);
+		vw.vw_gate_ms = min(setting(rg, GATE_MS), our_dead_ms / 4);
 		if (sl->sl_block.hb_generation)
 			vw.vw_resets_in = max(vw.vw_resets_in, dead_ms + MARGIN_MS - silence_ms);
 	}
@@ -143,11 +148,9 @@ static struct view view(struct o2fence_cluster *of, u32 num)
  * Read a slot. Positive when there was news, zero when there was none, or a negative errno. A bad
  * checksum is a heartbeat that did not come, as for o2hb; a read error says nothing of the node.
  */
-static int look_at(struct region *rg, u32 num, bool count)
+static int look_at(struct region *rg, struct slot *sl, bool count)
 {
-	struct o2fence_node *nd = &rg->rg_cluster->cl_nodes[num];
-	struct slot *sl = &rg->rg_slots[num];
-	int err = read_slot(rg, num);
+	int err = read_slot(rg, sl);
 	u64 life = le64_to_cpu(sl->sl_block.hb_generation);
 	bool same = sl->sl_block.hb_generation == rg->rg_block.hb_generation;
 
@@ -157,14 +160,14 @@ static int look_at(struct region *rg, u32 num, bool count)
 	if (!err)
 		sl->sl_looked = jiffies;
 	if (err || (same && sl->sl_block.hb_seq == rg->rg_block.hb_seq)) {
-		if (count && ++sl->sl_missed == rg->rg_cluster->cl_missed && sl->sl_member) {
+		if (count && ++sl->sl_missed == setting(rg, MISSED) && sl->sl_member) {
 			sl->sl_silent = true;
-			o2fence_node_event(nd, life, O2FENCE_EVENT_SILENT);
+			o2fence_node_event(sl->sl_node, life, O2FENCE_EVENT_SILENT);
 		}
 		return err;
 	}
-	if (!same || sl->sl_silent)
-		o2fence_obsolete(nd, life, same ? "its heartbeat goes on" :
+	if (sl->sl_node && (!same || sl->sl_silent))
+		o2fence_obsolete(sl->sl_node, life, same ? "its heartbeat goes on" :
 				 rg->rg_block.hb_generation ? "a new incarnation is there" :
 							      "its slot is clear");
 	sl->sl_member = same && life;
@@ -179,186 +182,169 @@ static int look_at(struct region *rg, u32 num, bool count)
 /* Have the silent fenced, where the duty is ours. */
 static void judge(struct region *rg)
 {
-	struct o2fence_cluster *cl = rg->rg_cluster;
-	u32 n, members = 0, live = 0, lowest = U32_MAX, lowest_live = U32_MAX, enough = cl->cl_missed;
+	u32 enough = setting(rg, MISSED), members = 0, live = 0;
+	struct slot *sl, *lowest = NULL, *lowest_live = NULL;
 	char reason[O2FENCE_TEXT_MAX];
-	struct slot *sl;
+	bool ours;
 
 	guard(o2fence)();
-	for (n = 0, sl = rg->rg_slots; n < rg->rg_blocks; n++, sl++) {
+	for (sl = rg->rg_slots; sl < rg->rg_end; sl++) {
 		/* Whom stock OCFS2 has buried no longer counts, though it is still to be fenced. */
-		if (!sl->sl_member || !o2hb_check_node_heartbeating_no_sem(n))
+		if (!sl->sl_member || !o2hb_check_node_heartbeating_no_sem(sl - rg->rg_slots))
 			continue;
 		members++;
-		lowest = min(lowest, n);
-		if (!sl->sl_silent) {
-			live++;
-			lowest_live = min(lowest_live, n);
-		}
+		live += !sl->sl_silent;
+		lowest = lowest ?: sl;
+		lowest_live = lowest_live ?: sl->sl_silent ? NULL : sl;
 	}
-	if (2 * live == members && lowest != cl->cl_this_node)
-		enough += DIV_ROUND_UP(cl->cl_fence_delay_ms, cl->cl_period_ms);
-	for (n = 0, sl = rg->rg_slots; n < rg->rg_blocks; n++, sl++) {
-		if (!sl->sl_silent)
-			continue;
-		snprintf(reason, sizeof(reason), "missed %u heartbeats in region %s", sl->sl_missed,
-			 rg->rg_ob.ob_name);
-		if (lowest_live == cl->cl_this_node && 2 * live >= members && sl->sl_missed >= enough)
-			o2fence_fence(&cl->cl_nodes[n], le64_to_cpu(sl->sl_block.hb_generation),
-				      reason);
-		else if (sl->sl_missed == cl->cl_missed)
-			o2fence_node_event(&cl->cl_nodes[n], 0, O2FENCE_EVENT_NOT_OURS);
+	ours = lowest_live == rg->rg_ours && 2 * live >= members;
+	if (2 * live == members && lowest != rg->rg_ours)
+		enough += DIV_ROUND_UP(setting(rg, FENCE_DELAY_MS), setting(rg, PERIOD_MS));
+	for (sl = rg->rg_slots; sl < rg->rg_end; sl++) {
+		if (sl->sl_silent && ours && sl->sl_missed >= enough) {
+			snprintf(reason, sizeof(reason), "missed %u heartbeats in region %s",
+				 sl->sl_missed, rg->rg_ob.ob_name);
+			o2fence_fence(sl->sl_node, le64_to_cpu(sl->sl_block.hb_generation), reason);
+		} else if (sl->sl_silent && !ours && sl->sl_missed == enough) {
+			o2fence_node_event(sl->sl_node, 0, O2FENCE_EVENT_NOT_OURS);
+		}
 	}
 }
 
-/* A region's thread. */
+/* A region's thread. Our own heartbeat is the clock: without it nobody misses anything. */
 static int watch(void *data)
 {
 	struct region *rg = data;
-	struct o2fence_cluster *cl = rg->rg_cluster;
-	unsigned long next = jiffies;
 	struct slot *sl;
-	int called;
 	bool count;
-	u32 n;
+	int called;
 
 	current->flags |= PF_MEMALLOC;
 	while (!kthread_should_stop()) {
 		called = atomic_read(&calls);
-		/* Our own health first. Out of turn, nobody's silence is held against it. */
-		count = time_after_eq(jiffies, next);
-		if (count) {
-			next = jiffies + msecs_to_jiffies(cl->cl_period_ms);
-			count = look_at(rg, cl->cl_this_node, false) > 0;
-		}
-		for (n = 0, sl = rg->rg_slots; n < rg->rg_blocks; n++, sl++)
-			if (cl->cl_nodes[n].nd_nsteps && n != cl->cl_this_node &&
-			    !look_at(rg, n, count) && sl->sl_due && sl->sl_missed &&
-			    !write_notice(rg, n))
-				look_at(rg, n, false);		/* reads it back */
+		count = look_at(rg, rg->rg_ours, false) > 0;
+		for (sl = rg->rg_slots; sl < rg->rg_end; sl++)
+			if (sl->sl_node && !look_at(rg, sl, count) && sl->sl_due && sl->sl_missed &&
+			    !write_notice(rg, sl))
+				look_at(rg, sl, false);		/* reads it back */
 		if (count)
 			judge(rg);
 		wake_up_all(&looked);
-		wait_event_idle_timeout(looked, called != atomic_read(&calls) || kthread_should_stop(),
-					max_t(long, next - jiffies, 0));
+		wait_event_idle_timeout(looked,
+					called != atomic_read(&calls) || kthread_should_stop(),
+					msecs_to_jiffies(setting(rg, PERIOD_MS)));
 	}
 	return 0;
+}
+
+static void look_now(void)
+{
+	atomic_inc(&calls);
+	wake_up_all(&looked);
 }
 
 /* hb_fenced: the life that was last seen in each region is the one that was fenced. */
 static void give_notice(struct o2fence_node *nd)
 {
-	u32 num = nd->nd_record.re_node;
+	u32 num = nd->nd_record.re_ob.ob_num;
 	struct region *rg;
 
 	scoped_guard(o2fence)
-		list_for_each_entry(rg, &regions, rg_list)
-			rg->rg_slots[num].sl_due |= rg->rg_cluster == nd->nd_cluster &&
-						    rg->rg_slots[num].sl_block.hb_generation;
-	atomic_inc(&calls);
-	wake_up_all(&looked);
-	wait_event_idle(looked, !view(nd->nd_cluster, num).vw_due);
+		for_each_region(rg)
+			if (rg->rg_slots[num].sl_node == nd)
+				rg->rg_slots[num].sl_due = rg->rg_slots[num].sl_block.hb_generation;
+	look_now();
+	wait_event_idle(looked, !view(nd, num).vw_due);
 }
 
+/* Whoever asks will ask again. */
 static s64 resets_in(struct o2fence_node *nd)
 {
-	return view(nd->nd_cluster, nd->nd_record.re_node).vw_resets_in;
+	look_now();
+	return view(nd, nd->nd_record.re_ob.ob_num).vw_resets_in;
 }
 
-static int put_region(struct sk_buff *skb, struct o2fence_object *ob)
+static void put_region(struct sk_buff *skb, struct o2fence_object *ob)
 {
 	struct region *rg = container_of(ob, struct region, rg_ob);
-	u8 live[O2FENCE_NODES_MAX / 8 + 1] = {}, silent[O2FENCE_NODES_MAX / 8 + 1] = {};
-	u32 n;
 
-	for (n = 0; n < rg->rg_blocks; n++)
-		if (rg->rg_slots[n].sl_silent)
-			silent[n / 8] |= BIT(n % 8);
-		else if (rg->rg_slots[n].sl_member)
-			live[n / 8] |= BIT(n % 8);
-	return nla_put_string(skb, O2FENCE_A_CLUSTER, rg->rg_cluster->cl_ob.ob_name) ?:
-	       nla_put_string(skb, O2FENCE_A_REGION, ob->ob_name) ?:
-	       nla_put(skb, O2FENCE_A_LIVE, sizeof(live), live) ?:
-	       nla_put(skb, O2FENCE_A_SILENT, sizeof(silent), silent);
+	for (int attr = O2FENCE_A_MISSED; attr <= O2FENCE_A_NODES; attr++)
+		nla_put_u32(skb, attr, rg->rg_settings[attr]);
+	nla_put_string(skb, O2FENCE_A_CLUSTER, rg->rg_cluster);
+	nla_put_string(skb, O2FENCE_A_REGION, ob->ob_name);
+	for (struct slot *sl = rg->rg_slots; sl < rg->rg_end; sl++)
+		if (sl->sl_member)
+			nla_put_u32(skb, sl->sl_silent ? O2FENCE_A_SILENT : O2FENCE_A_LIVE,
+				    sl - rg->rg_slots);
 }
 
-static void free_region(struct region *rg)
+/* It is not shown any more, or not yet. */
+static void del_region(struct o2fence_object *ob)
 {
+	struct region *rg = container_of(ob, struct region, rg_ob);
+
+	if (!IS_ERR_OR_NULL(rg->rg_thread))
+		kthread_stop(rg->rg_thread);
+	scoped_guard(o2fence)
+		for (struct slot *sl = rg->rg_slots; sl < rg->rg_end; sl++)
+			if (sl->sl_node)
+				sl->sl_node->nd_regions--;
+	wake_up_all(&looked);	/* no notice is due here any more */
 	if (rg->rg_file)
 		fput(rg->rg_file);
 	free_pages_exact(rg, sizeof(*rg));
 }
-DEFINE_FREE(region, struct region *, if (_T) free_region(_T))
+
+DEFINE_FREE(region, struct region *, _T ? del_region(&_T->rg_ob) : (void)0)
 
 /* What is not a heartbeat region with a slot of ours must never be written to. */
-static int add_region(struct o2fence_cluster *cl, struct genl_info *info)
+static int add_region(struct genl_info *info)
 {
+	struct nlattr **tb = info->attrs, *name = tb[O2FENCE_A_REGION], *in = tb[O2FENCE_A_CLUSTER];
 	struct region *rg __free(region) = alloc_pages_exact(sizeof(*rg), GFP_KERNEL | __GFP_ZERO);
-	struct nlattr **tb = info->attrs, *name = tb[O2FENCE_A_REGION];
+	u32 found = 0;
 
 	if (!rg)
 		return -ENOMEM;
-	rg->rg_cluster = cl;
+	for (int attr = O2FENCE_A_MISSED; attr <= O2FENCE_A_NODES; attr++)
+		rg->rg_settings[attr] = nla_get_u32(tb[attr]);
 	rg->rg_start_block = nla_get_u64(tb[O2FENCE_A_START_BLOCK]);
-	rg->rg_block_bytes = nla_get_u32(tb[O2FENCE_A_BLOCK_BYTES]);
-	rg->rg_blocks = nla_get_u32(tb[O2FENCE_A_BLOCKS]);
+	rg->rg_ours = &rg->rg_slots[o2nm_this_node()];
+	rg->rg_end = &rg->rg_slots[setting(rg, BLOCKS)];
+	nla_strscpy(rg->rg_cluster, in, sizeof(rg->rg_cluster));
 	rg->rg_file = fget(nla_get_u32(tb[O2FENCE_A_FD]));
 	if (!rg->rg_file || !S_ISBLK(file_inode(rg->rg_file)->i_mode) ||
 	    !(rg->rg_file->f_mode & FMODE_WRITE))
-		return refuse(info, tb[O2FENCE_A_FD], -EBADF, "not a block device open for writing");
-	if (o2nm_this_node() != cl->cl_this_node)
-		return refuse(info, NULL, -ENOTCONN, "o2cb is offline, or numbers nodes differently");
-	if (cl->cl_this_node >= rg->rg_blocks || !is_power_of_2(rg->rg_block_bytes) ||
-	    read_slot(rg, cl->cl_this_node) || !rg->rg_block.hb_generation)
+		return refuse(info, tb[O2FENCE_A_FD], -EBADF, "not a writable block device");
+	if (rg->rg_ours >= rg->rg_end)
+		return refuse(info, NULL, -ENOTCONN, "o2cb is offline");
+	if (!is_power_of_2(setting(rg, BLOCK_BYTES)) || read_slot(rg, rg->rg_ours) ||
+	    !rg->rg_block.hb_generation)
 		return refuse(info, name, -EUCLEAN, "not a heartbeat region: no slot of this node");
-	rg->rg_thread = kthread_run(watch, rg, "o2fence/disk");
+	rg->rg_thread = kthread_create(watch, rg, "o2fence/disk");
 	if (IS_ERR(rg->rg_thread))
 		return PTR_ERR(rg->rg_thread);
 	guard(o2fence)();
-	o2fence_show(&rg->rg_ob, O2FENCE_CMD_REGION_GET, nla_data(name), put_region);
-	list_add_tail(&rg->rg_list, &regions);
-	cl->cl_regions++;
-	rg = NULL;	/* it stays */
-	return 0;
-}
-
-static int del_region(struct region *rg)
-{
-	scoped_guard(o2fence) {
-		list_del(&rg->rg_ob.ob_list);
-		list_del(&rg->rg_list);
-		rg->rg_cluster->cl_regions--;
-	}
-	kthread_stop(rg->rg_thread);
-	wake_up_all(&looked);	/* no notice is due here any more */
-	free_region(rg);
-	return 0;
-}
-
-/* hb_region; the core serialises the calls. */
-static int change_region(struct genl_info *info)
-{
-	struct nlattr *name = info->attrs[O2FENCE_A_REGION], *in = info->attrs[O2FENCE_A_CLUSTER];
-	struct o2fence_cluster *cl = NULL;
-	struct o2fence_object *ob;
-
-	scoped_guard(o2fence) {
-		ob = o2fence_find(O2FENCE_CMD_REGION_GET, nla_data(name));
-		if (in)
-			cl = o2fence_cluster(nla_data(in));
-	}
-	if (info->genlhdr->cmd == O2FENCE_CMD_REGION_DEL)
-		return ob ? del_region(container_of(ob, struct region, rg_ob)) :
-			    refuse(info, name, -ENOENT, "not watched");
-	if (ob)
+	if (o2fence_find(O2FENCE_CMD_REGION_GET, nla_data(name), 0))
 		return refuse(info, name, -EEXIST, "already watched");
-	if (!cl || !cl->cl_heartbeat)
-		return refuse(info, in, -ENOENT, "not joined, or before o2fence_o2cb was loaded");
-	return add_region(cl, info);
+	for (struct slot *sl = rg->rg_slots; sl < rg->rg_end; sl++) {
+		sl->sl_node = o2fence_node(nla_data(in), sl - rg->rg_slots);
+		if (!sl->sl_node)
+			continue;
+		sl->sl_node->nd_regions++;
+		found++;
+	}
+	if (found != setting(rg, NODES) || rg->rg_ours->sl_node)
+		return refuse(info, in, -ENOENT, "not joined with all nodes but this one");
+	rg->rg_ob.ob_put = put_region;
+	rg->rg_ob.ob_del = del_region;
+	wake_up_process(rg->rg_thread);
+	o2fence_show(&no_free_ptr(rg)->rg_ob, O2FENCE_CMD_REGION_GET, nla_data(name));
+	return 0;
 }
 
 struct o2fence_heartbeat o2fence_heartbeat = {
-	.hb_region	= change_region,
+	.hb_watch	= add_region,
 	.hb_resets_in	= resets_in,
 	.hb_fenced	= give_notice,
 };
@@ -369,9 +355,9 @@ static void tell(u32 num, enum o2fence_event event)
 	struct region *rg;
 
 	guard(o2fence)();
-	rg = list_first_entry_or_null(&regions, struct region, rg_list);
-	if (rg)
-		o2fence_node_event(&rg->rg_cluster->cl_nodes[num], 0, event);
+	for_each_region(rg)
+		if (rg->rg_slots[num].sl_node)
+			return o2fence_node_event(rg->rg_slots[num].sl_node, 0, event);
 }
 
 /*
@@ -391,17 +377,16 @@ static void tell(u32 num, enum o2fence_event event)
 static void node_down(struct o2nm_node *node, int num, void *data)
 {
 	struct view vw = view(NULL, num);
-	long left;
+	long left = msecs_to_jiffies(vw.vw_gate_ms);
 
 	if (!vw.vw_silent)
 		return;
 	tell(num, O2FENCE_EVENT_GATE_HELD);
-	atomic_inc(&calls);
-	wake_up_all(&looked);
-	left = wait_event_timeout(looked, !view(NULL, num).vw_silent, msecs_to_jiffies(vw.vw_gate_ms));
+	look_now();
+	left = wait_event_timeout(looked, !view(NULL, num).vw_silent, left);
 	tell(num, left ? O2FENCE_EVENT_GATE_RELEASED : O2FENCE_EVENT_GATE_EXPIRED);
 	if (!left)
-		pr_crit("o2fence: node %d is NOT proven off; OCFS2 recovers its locks anyway\n", num);
+		pr_crit("o2fence: node %d is NOT proven off; OCFS2 recovers anyway\n", num);
 }
 
 static struct o2hb_callback_func callback;

@@ -8,14 +8,14 @@
  * The rule: re_state says it all, and changes under o2fence_lock. Who finds an attempt INITIATED
  * ends it; whoever comes later finds that it is not, and is told so. What follows is done by the
  * node's own thread and nobody else: it tries one method after another, gives the notice, and
- * counts the request off. It was made at join and only ever sleeps, so that it needs no memory, no
+ * remembers the request. It was made at join and only ever sleeps, so that it needs no memory, no
  * worker and no rescuer to go on, and what it does have to ask for comes from the reserve (R19).
  *
  *   STARTED -> INITIATED -> ATTEMPT_FAILED -> INITIATED ... -> ATTEMPT_FAILED -> FAILED
  *                        -> FENCED -> NOTICE
  *   any but FENCED       -> OBSOLETE
  *
- * The races: nd_active is true from STARTED until the thread has counted the request off, so there
+ * The races: nd_active is true from STARTED until the thread has remembered the request, so there
  * is no second request while it still works on the first. OBSOLETE may come between two attempts:
  * it is looked for before each. Once FENCED was said it comes too late.
  */
@@ -23,7 +23,7 @@
 #include <linux/kthread.h>
 #include "o2fence.h"
 
-static DECLARE_WAIT_QUEUE_HEAD(changed);	/* a node's re_state, or it is left */
+static DECLARE_WAIT_QUEUE_HEAD(changed);	/* a node's re_state, or it leaves */
 static u64 last_request;					/* o2fence_lock */
 static u32 nr_ended;						/* o2fence_lock */
 static struct o2fence_record history[O2FENCE_HISTORY];		/* o2fence_lock */
@@ -47,7 +47,6 @@ static bool attempt(struct o2fence_node *nd, struct o2fence_step *st)
 {
 	struct o2fence_record *re = &nd->nd_record;
 	unsigned long end = jiffies + msecs_to_jiffies(st->st_timeout_ms);
-	bool timed_out;
 	int again_ms;
 	long wait;
 
@@ -68,48 +67,42 @@ static bool attempt(struct o2fence_node *nd, struct o2fence_step *st)
 		if (again_ms < 0)
 			node_fence_result(re->re_id, re->re_attempt, again_ms,
 					  "could not be initiated");
-		wait = end - jiffies;
+		wait = max_t(long, end - jiffies, 0);
 		if (again_ms > 0)
 			wait = min_t(long, wait, msecs_to_jiffies(again_ms));
-		wait_event_idle_timeout(changed, re->re_state != O2FENCE_EVENT_INITIATED,
-					max(wait, 0L));
+		wait_event_idle_timeout(changed, re->re_state != O2FENCE_EVENT_INITIATED, wait);
 	} while (re->re_state == O2FENCE_EVENT_INITIATED && time_before(jiffies, end));
 
 	scoped_guard(o2fence)
-		timed_out = o2fence_settle(nd, -ETIMEDOUT, "no answer in time");
-	if (timed_out || re->re_state == O2FENCE_EVENT_OBSOLETE)
+		o2fence_settle(nd, -ETIMEDOUT, "no answer in time");
+	if (re->re_err == ETIMEDOUT || re->re_state == O2FENCE_EVENT_OBSOLETE)
 		o2fence_ask_bridge(nd);		/* no longer: CANCEL */
 	return re->re_state == O2FENCE_EVENT_ATTEMPT_FAILED;
 }
 
-/* The request is over: count it off and remember it. */
+/* The request is over: remember it. */
 static void end_request(struct o2fence_node *nd)
 {
-	struct o2fence_record *re;
+	struct o2fence_record *re = &nd->nd_record, *old;
 
 	guard(o2fence)();
-	if (nd->nd_record.re_state == O2FENCE_EVENT_FENCED)
-		o2fence_tell(nd, O2FENCE_EVENT_NOTICE);
-	else if (nd->nd_record.re_state == O2FENCE_EVENT_ATTEMPT_FAILED)
-		o2fence_tell(nd, O2FENCE_EVENT_FAILED);
-	else
-		o2fence_tell(nd, O2FENCE_EVENT_OBSOLETE);
+	o2fence_tell(nd, re->re_state == O2FENCE_EVENT_FENCED ? O2FENCE_EVENT_NOTICE :
+			 re->re_state == O2FENCE_EVENT_OBSOLETE ? O2FENCE_EVENT_OBSOLETE :
+								  O2FENCE_EVENT_FAILED);
 	nd->nd_active = false;
-	nd->nd_cluster->cl_fencing--;
-	re = &history[nr_ended++ % O2FENCE_HISTORY];
-	if (re->re_id)
-		list_del(&re->re_ob.ob_list);
-	*re = nd->nd_record;
-	re->re_ob.ob_kind = O2FENCE_CMD_REQUEST_GET;
-	re->re_ob.ob_put = o2fence_put_record;
-	list_add(&re->re_ob.ob_list, &o2fence_objects);
+	old = &history[nr_ended++ % O2FENCE_HISTORY];
+	if (old->re_id)
+		list_del(&old->re_ob.ob_list);
+	*old = *re;
+	old->re_ob.ob_put = o2fence_put_record;
+	list_add(&old->re_ob.ob_list, &o2fence_objects[O2FENCE_CMD_REQUEST_GET]);
 }
 
 /* A node's thread, from join to leave. */
 int o2fence_thread(void *data)
 {
 	struct o2fence_node *nd = data;
-	struct o2fence_heartbeat *hb = nd->nd_cluster->cl_heartbeat;
+	struct o2fence_heartbeat *hb;
 	u32 i;
 
 	current->flags |= PF_MEMALLOC;
@@ -119,27 +112,29 @@ int o2fence_thread(void *data)
 			return 0;
 		for (i = 0; i < nd->nd_nsteps && attempt(nd, &nd->nd_steps[i]); i++)
 			;
-		if (nd->nd_record.re_state == O2FENCE_EVENT_FENCED && hb)
-			hb->hb_fenced(nd);
+		hb = symbol_get(o2fence_heartbeat);
+		if (hb) {
+			if (nd->nd_record.re_state == O2FENCE_EVENT_FENCED)
+				hb->hb_fenced(nd);
+			symbol_put(o2fence_heartbeat);
+		}
 		end_request(nd);
 	}
 }
 
 /**
  * o2fence_fence - request that a node be fenced
- * @nd: a node of a joined cluster
+ * @nd: a node that was joined
  * @incarnation: which life of it, or 0
  * @reason: for the history, up to O2FENCE_TEXT_MAX bytes
  *
  * Context: process or softirq context, with o2fence_lock held.
- * Return: 0, or %-EALREADY when a request for the node is under way, %-EINVAL for this very node.
+ * Return: 0, or %-EALREADY when a request for the node is under way.
  */
 int o2fence_fence(struct o2fence_node *nd, u64 incarnation, const char *reason)
 {
 	struct o2fence_record *re = &nd->nd_record;
 
-	if (re->re_node == nd->nd_cluster->cl_this_node)
-		return -EINVAL;
 	if (nd->nd_active)
 		return -EALREADY;
 	if (re->re_state)
@@ -148,7 +143,6 @@ int o2fence_fence(struct o2fence_node *nd, u64 incarnation, const char *reason)
 	re->re_id = ++last_request;
 	strscpy(re->re_reason, reason, sizeof(re->re_reason));
 	nd->nd_active = true;
-	nd->nd_cluster->cl_fencing++;
 	o2fence_tell(nd, O2FENCE_EVENT_STARTED);
 	wake_up_all(&changed);
 	return 0;
@@ -162,23 +156,20 @@ EXPORT_SYMBOL_GPL(o2fence_fence);
  * @err: 0 when the node is proven off or cut off, else a negative errno
  * @errmsg: what happened, empty on success
  *
- * Finds the request by its number, so a late answer never touches a cluster that was left.
+ * Finds the request by its number, so a late answer never touches a node that was left.
  *
  * Context: process or softirq context; does not sleep, and never waits for memory.
  * Return: 0 when this ended the attempt, %-ESTALE when it is not, or no longer, under way.
  */
 int node_fence_result(u64 request, u32 attempt, int err, const char *errmsg)
 {
-	struct o2fence_object *ob;
 	struct o2fence_node *nd;
 
 	guard(o2fence)();
-	list_for_each_entry(ob, &o2fence_objects, ob_list) {
-		nd = container_of(ob, struct o2fence_node, nd_record.re_ob);
-		if (ob->ob_kind == O2FENCE_CMD_NODE_GET && nd->nd_record.re_id == request &&
-		    nd->nd_record.re_attempt == attempt && o2fence_settle(nd, err, errmsg))
+	for_each_joined(nd)
+		if (nd->nd_record.re_id == request && nd->nd_record.re_attempt == attempt &&
+		    o2fence_settle(nd, err, errmsg))
 			return 0;
-	}
 	return -ESTALE;
 }
 EXPORT_SYMBOL_GPL(node_fence_result);
@@ -186,7 +177,7 @@ EXPORT_SYMBOL_GPL(node_fence_result);
 /**
  * o2fence_obsolete - the node does not need to be fenced any more
  * @nd: it came back, left cleanly, or another node has fenced it
- * @incarnation: which life of it; a request for another one goes on, or for it does not matter which
+ * @incarnation: which life of it; a request for another one, or for no matter which, goes on
  * @why: for the history
  *
  * Nothing happens once the node is FENCED: that cannot be taken back.

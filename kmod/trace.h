@@ -18,7 +18,7 @@ TRACE_EVENT(o2fence_event,
 	),
 	TP_fast_assign(
 		__entry->event = event;
-		__entry->node = re->re_node;
+		__entry->node = re->re_ob.ob_num;
 		__entry->attempt = re->re_attempt;
 		__entry->err = re->re_err;
 		__entry->incarnation = re->re_incarnation;

@@ -19,14 +19,14 @@ static int result(struct o2fence_node *nd, int err, const char *msg)
 /* Called until the silence has lasted long enough: with every heartbeat it starts anew. */
 static int watchdog(struct o2fence_node *nd)
 {
-	struct o2fence_heartbeat *hb = nd->nd_cluster->cl_heartbeat;
-	s64 left_ms = S64_MIN;
+	struct o2fence_heartbeat *hb = symbol_get(o2fence_heartbeat);
+	s64 left_ms = hb ? hb->hb_resets_in(nd) : S64_MIN;
 	u32 wait_ms;
 
-	if (sscanf(nd->nd_step->st_params ?: "", "wait=%u", &wait_ms) == 1)
+	if (hb)
+		symbol_put(o2fence_heartbeat);
+	if (sscanf(nd->nd_step->st_params, "wait=%u", &wait_ms) == 1)
 		left_ms = (s64)wait_ms - jiffies_to_msecs(jiffies - nd->nd_began);
-	else if (hb)
-		left_ms = hb->hb_resets_in(nd);
 	if (left_ms == S64_MIN)
 		return result(nd, -ENODATA, "no heartbeat of the node is known");
 	if (left_ms <= 0)
@@ -38,7 +38,7 @@ static int watchdog(struct o2fence_node *nd)
 static int manual(struct o2fence_node *nd)
 {
 	pr_crit("o2fence: power node %u off by hand, then: o2fencectl confirm\n",
-		nd->nd_record.re_node);
+		nd->nd_record.re_ob.ob_num);
 	nd->nd_ask_admin = true;
 	return 0;
 }

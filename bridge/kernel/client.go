@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-// Package kernel speaks o2fence's netlink protocol, whose document is kmod/uapi/o2fence.h.
+// Package kernel speaks o2fence's netlink protocol, which docs/netlink/o2fence.yaml specifies.
 //
 // A Client gives an administrator's commands and a Listener follows the events; they are ordinary
 // Go on mdlayher's packages. A Bridge carries fence methods that live in user space. It is on the
@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 
 	"github.com/mdlayher/genetlink"
 	"github.com/mdlayher/netlink"
@@ -30,18 +31,10 @@ type Client struct {
 	family genetlink.Family
 }
 
-// sendBytes is the limit of one message, which is more than the largest JOIN: 255 nodes of 8 steps
-// with 1.2 KB each.
-const sendBytes = 3 << 20
-
 // Dial opens a Client. The error is ErrNotLoaded when there is no module to talk to.
 func Dial() (*Client, error) {
 	conn, err := genetlink.Dial(&netlink.Config{Strict: true})
 	if err != nil {
-		return nil, fmt.Errorf("netlink: %w", err)
-	}
-	if err := conn.SetWriteBuffer(sendBytes); err != nil {
-		conn.Close()
 		return nil, fmt.Errorf("netlink: %w", err)
 	}
 	return newClient(conn)
@@ -66,39 +59,43 @@ func newClient(conn *genetlink.Conn) (*Client, error) {
 // Close gives the connection back.
 func (c *Client) Close() error { return c.conn.Close() }
 
-// Join enters a cluster, all or nothing (R5). The error is ErrUnknownMethod and names the node when
-// a method is not registered, and ErrExists when the cluster was joined already.
+// Join enters a cluster, all or nothing (R5): after an error none of what it did is left. The error is
+// ErrUnknownMethod and names the node when a method is not registered, and ErrExists when a node of
+// the cluster was joined already.
 func (c *Client) Join(ctx context.Context, cluster Cluster) error {
-	names := make(map[uint32]string)
-	for _, n := range cluster.Nodes {
-		names[n.Number] = n.Name
-	}
-	err := c.do(ctx, uapi.CmdJoin, encodeJoin(cluster))
-	if r, ok := errors.AsType[*Refusal](err); ok {
-		r.Node = names[r.number]
-	}
-	return err
-}
-
-// encodeJoin puts the attributes in the order that the kernel reads them: what follows a node or a
-// method belongs to it.
-func encodeJoin(c Cluster) *netlink.AttributeEncoder {
-	ae := netlink.NewAttributeEncoder()
-	putString(ae, uapi.AttrCluster, c.Name)
-	putU32(ae, uapi.AttrThisNode, c.ThisNode)
-	putU32(ae, uapi.AttrMissed, c.Missed)
-	putU32(ae, uapi.AttrPeriodMS, c.PeriodMS)
-	putU32(ae, uapi.AttrGateMS, c.GateMS)
-	putU32(ae, uapi.AttrFenceDelayMS, c.FenceDelayMS)
-	for _, n := range c.Nodes {
-		putU32(ae, uapi.AttrNode, n.Number)
-		for _, s := range n.Steps {
-			putString(ae, uapi.AttrMethod, s.Method)
-			putU32(ae, uapi.AttrTimeoutMS, s.TimeoutMS)
-			putString(ae, uapi.AttrParams, string(s.Params))
+	for i, n := range cluster.Others() {
+		err := c.do(ctx, uapi.CmdNodeAdd, encodeNode(cluster.Name, n))
+		if r, ok := errors.AsType[*Refusal](err); ok {
+			r.Node = n.Name
+		}
+		if err != nil && i > 0 && ctx.Err() == nil {
+			return errors.Join(err, c.Leave(ctx, cluster.Name))
+		}
+		if err != nil {
+			return err
 		}
 	}
+	return nil
+}
+
+// encodeNode puts the attributes in the order that the kernel reads them: what follows a method
+// belongs to it.
+func encodeNode(cluster string, n Node) *netlink.AttributeEncoder {
+	ae := netlink.NewAttributeEncoder()
+	putString(ae, uapi.AttrCluster, cluster)
+	putU32(ae, uapi.AttrNode, n.Number)
+	for _, s := range n.Steps {
+		putString(ae, uapi.AttrMethod, s.Method)
+		putU32(ae, uapi.AttrTimeoutMS, s.TimeoutMS)
+		putString(ae, uapi.AttrParams, string(s.Params))
+	}
 	return ae
+}
+
+// Joined tells how many nodes of a cluster have joined, without this one.
+func (c *Client) Joined(ctx context.Context, cluster string) (int, error) {
+	nodes, err := c.Nodes(ctx)
+	return len(slices.DeleteFunc(nodes, func(n Node) bool { return n.Cluster != cluster })), err
 }
 
 // Leave leaves a cluster. The error is ErrBusy while a fence of it is under way (R10) or a region
@@ -111,7 +108,7 @@ func (c *Client) Leave(ctx context.Context, cluster string) error {
 
 // Fence starts a request and does not wait for its end: follow the events. The reason, up to 255
 // bytes, is for the history. The error is ErrUnderWay when the node is being fenced already,
-// ErrUnknownCluster or ErrUnknownNode.
+// ErrUnknownNode when it has not joined.
 func (c *Client) Fence(ctx context.Context, cluster string, node uint32, life Incarnation, reason string) error {
 	ae := netlink.NewAttributeEncoder()
 	putString(ae, uapi.AttrCluster, cluster)
@@ -137,7 +134,8 @@ func (c *Client) Confirm(ctx context.Context, r Request, voucher string) error {
 }
 
 // RegionAdd watches a heartbeat region through device, its disk opened for reading and writing. The
-// error is ErrNotRegion when this node's own slot is not found there.
+// error is ErrNotRegion when this node's own slot is not found there, and ErrUnknownCluster unless
+// r.Nodes of its nodes have joined.
 func (c *Client) RegionAdd(ctx context.Context, r Region, device *os.File) error {
 	ae := netlink.NewAttributeEncoder()
 	putString(ae, uapi.AttrCluster, r.Cluster)
@@ -146,6 +144,11 @@ func (c *Client) RegionAdd(ctx context.Context, r Region, device *os.File) error
 	putU64(ae, uapi.AttrStartBlock, r.StartBlock)
 	putU32(ae, uapi.AttrBlockBytes, r.BlockBytes)
 	putU32(ae, uapi.AttrBlocks, r.Blocks)
+	putU32(ae, uapi.AttrNodes, r.Nodes)
+	putU32(ae, uapi.AttrMissed, r.Missed)
+	putU32(ae, uapi.AttrPeriodMS, r.PeriodMS)
+	putU32(ae, uapi.AttrGateMS, r.GateMS)
+	putU32(ae, uapi.AttrFenceDelayMS, r.FenceDelayMS)
 	defer runtime.KeepAlive(device)
 	return c.do(ctx, uapi.CmdRegionAdd, ae)
 }

@@ -36,7 +36,7 @@ func dialFake(t *testing.T, fn genltest.Func) *Client {
 	return c
 }
 
-// encode makes attributes of pairs: a type, and a number, a string, bytes or the pairs of a nest.
+// encode makes attributes of pairs: a type, and a number, a string or bytes.
 func encode(t testing.TB, pairs ...any) []byte {
 	t.Helper()
 	ae := netlink.NewAttributeEncoder()
@@ -55,8 +55,6 @@ func encode(t testing.TB, pairs ...any) []byte {
 			ae.String(n, v)
 		case []byte:
 			ae.Bytes(n, v)
-		case []any:
-			ae.Bytes(n|netlink.Nested, encode(t, v...))
 		default:
 			t.Fatalf("%T", v)
 		}
@@ -93,8 +91,10 @@ func spell(t *testing.T, b []byte) []string {
 	return all
 }
 
+var rules = Rules{Missed: 5, PeriodMS: 2000, GateMS: 15000, FenceDelayMS: 3000}
+
 var join = Cluster{
-	Name: "web", ThisNode: 1, Missed: 5, PeriodMS: 2000, GateMS: 15000, FenceDelayMS: 3000,
+	Name: "web", ThisNode: 1, Rules: rules,
 	Nodes: []Node{
 		{Number: 1, Name: "web1", Steps: []Step{{"watchdog", 90000, nil}}},
 		{Number: 2, Name: "web2", Steps: []Step{{"impi", 20000, []byte("addr=10.0.0.2\n")}, {"manual", 1, nil}}},
@@ -112,10 +112,8 @@ func TestCommandsAreSentAsTheProtocolHasThem(t *testing.T) {
 		send func(context.Context, *Client) error
 		want []string
 	}{
-		{uapi.CmdJoin, func(ctx context.Context, c *Client) error { return c.Join(ctx, join) }, []string{
-			`cluster "web"`, "this node 1", "missed 5", "period ms 2000", "gate ms 15000", "fence delay ms 3000",
-			"node 1", `method "watchdog"`, "timeout ms 90000", `params ""`,
-			"node 2", `method "impi"`, "timeout ms 20000", `params "addr=10.0.0.2\n"`,
+		{uapi.CmdNodeAdd, func(ctx context.Context, c *Client) error { return c.Join(ctx, join) }, []string{
+			`cluster "web"`, "node 2", `method "impi"`, "timeout ms 20000", `params "addr=10.0.0.2\n"`,
 			`method "manual"`, "timeout ms 1", `params ""`,
 		}},
 		{uapi.CmdLeave, func(ctx context.Context, c *Client) error { return c.Leave(ctx, "web") }, []string{`cluster "web"`}},
@@ -135,10 +133,11 @@ func TestCommandsAreSentAsTheProtocolHasThem(t *testing.T) {
 		},
 		{
 			uapi.CmdRegionAdd, func(ctx context.Context, c *Client) error {
-				return c.RegionAdd(ctx, Region{Cluster: "web", UUID: "A0", StartBlock: 5, BlockBytes: 512, Blocks: 255}, device)
+				return c.RegionAdd(ctx, Region{Cluster: "web", UUID: "A0", StartBlock: 5, BlockBytes: 512, Blocks: 255, Nodes: 2, Rules: rules}, device)
 			},
 			[]string{
 				`cluster "web"`, `region "A0"`, fmt.Sprint("fd ", device.Fd()), "start block 5", "block bytes 512", "blocks 255",
+				"nodes 2", "missed 5", "period ms 2000", "gate ms 15000", "fence delay ms 3000",
 			},
 		},
 		{uapi.CmdRegionDel, func(ctx context.Context, c *Client) error { return c.RegionDel(ctx, "A0") }, []string{`region "A0"`}},
@@ -166,9 +165,17 @@ func record(t testing.TB) []any {
 		uapi.AttrCluster, "web", uapi.AttrNode, 2, uapi.AttrIncarnation, uint64(0xfeed), uapi.AttrRequest, uint64(9),
 		uapi.AttrAttempt, 1, uapi.AttrErrno, int(unix.ETIMEDOUT), uapi.AttrState, int(uapi.EventFailed),
 		uapi.AttrMethod, "ipmi", uapi.AttrReason, "silent", uapi.AttrErrmsg, "no answer",
-		uapi.AttrAt,
-		[]any{uapi.EventStarted, uint64(1_500_000_000), uapi.EventFailed, uint64(2_000_000_000)},
+		uapi.AttrAt, times(map[uapi.Event]uint64{uapi.EventStarted: 1_500_000_000, uapi.EventFailed: 2_000_000_000}),
 	}
+}
+
+// times is AttrAt as the kernel makes it.
+func times(at map[uapi.Event]uint64) []byte {
+	var b []byte
+	for event := uapi.EventUnspec; event <= uapi.EventGateExpired; event++ {
+		b = host.AppendUint64(b, at[event])
+	}
+	return b
 }
 
 var recorded = Request{
@@ -181,8 +188,7 @@ var recorded = Request{
 
 // unfenced is a node of which there is no request.
 var unfenced = []any{
-	uapi.AttrCluster, "web", uapi.AttrNode, 1, uapi.AttrRequest, uint64(0), uapi.AttrMethod, "", uapi.AttrAt,
-	[]any{},
+	uapi.AttrCluster, "web", uapi.AttrNode, 1, uapi.AttrRequest, uint64(0), uapi.AttrMethod, "", uapi.AttrAt, times(nil),
 	uapi.AttrMethod, "watchdog", uapi.AttrTimeoutMS, 90000,
 }
 
@@ -193,15 +199,6 @@ func TestDumpsAreReadAsTheKernelWritesThem(t *testing.T) {
 		ask     func(context.Context, *Client) (any, error)
 		want    any
 	}{
-		{
-			uapi.CmdClusterGet,
-			[][]any{{
-				uapi.AttrCluster, "web", uapi.AttrThisNode, 1, uapi.AttrMissed, 5, uapi.AttrPeriodMS, 2000,
-				uapi.AttrGateMS, 15000, uapi.AttrFenceDelayMS, 3000, uapi.AttrFencing, 1,
-			}},
-			func(ctx context.Context, c *Client) (any, error) { return c.Clusters(ctx) },
-			[]Cluster{{Name: "web", ThisNode: 1, Missed: 5, PeriodMS: 2000, GateMS: 15000, FenceDelayMS: 3000, Fencing: 1}},
-		},
 		{
 			uapi.CmdNodeGet,
 			[][]any{unfenced, append(record(t), uapi.AttrMethod, "ipmi", uapi.AttrTimeoutMS, 20, uapi.AttrMethod, "manual", uapi.AttrTimeoutMS, 30)},
@@ -220,13 +217,12 @@ func TestDumpsAreReadAsTheKernelWritesThem(t *testing.T) {
 		{
 			uapi.CmdRegionGet,
 			[][]any{{
-				uapi.AttrCluster, "web", uapi.AttrRegion, "A0", uapi.AttrStartBlock, uint64(5), uapi.AttrBlockBytes, 512,
-				uapi.AttrBlocks, 255, uapi.AttrLive,
-				[]byte{0b110, 0x80},
-				uapi.AttrSilent, make([]byte, 32),
+				uapi.AttrMissed, 5, uapi.AttrPeriodMS, 2000, uapi.AttrGateMS, 15000, uapi.AttrFenceDelayMS, 3000,
+				uapi.AttrBlockBytes, 512, uapi.AttrBlocks, 255, uapi.AttrNodes, 3, uapi.AttrCluster, "web", uapi.AttrRegion, "A0",
+				uapi.AttrLive, 1, uapi.AttrSilent, 2, uapi.AttrLive, 15,
 			}},
 			func(ctx context.Context, c *Client) (any, error) { return c.Regions(ctx) },
-			[]Region{{"web", "A0", 5, 512, 255, []uint32{1, 2, 15}, []uint32{}}},
+			[]Region{{"web", "A0", 0, 512, 255, 3, rules, []uint32{1, 15}, []uint32{2}}},
 		},
 		{
 			uapi.CmdRequestGet,

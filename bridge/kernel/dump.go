@@ -5,7 +5,6 @@ package kernel
 import (
 	"context"
 	"fmt"
-	"math/bits"
 	"syscall"
 	"time"
 
@@ -14,12 +13,7 @@ import (
 	"github.com/o2fence/o2fence/bridge/uapi"
 )
 
-// Clusters are those that were joined. Their nodes are left to Nodes.
-func (c *Client) Clusters(ctx context.Context) ([]Cluster, error) {
-	return dump(ctx, c, uapi.CmdClusterGet, decodeCluster)
-}
-
-// Nodes are those of all clusters, each with its methods and its last request.
+// Nodes are those of all clusters but for this one, each with its methods and its last request.
 func (c *Client) Nodes(ctx context.Context) ([]Node, error) {
 	return dump(ctx, c, uapi.CmdNodeGet, decodeNode)
 }
@@ -56,28 +50,6 @@ func dump[T any](ctx context.Context, c *Client, cmd uapi.Cmd, decode func(*netl
 		}
 	}
 	return all, nil
-}
-
-func decodeCluster(ad *netlink.AttributeDecoder) (c Cluster) {
-	for ad.Next() {
-		switch uapi.Attr(ad.Type()) {
-		case uapi.AttrCluster:
-			c.Name = ad.String()
-		case uapi.AttrThisNode:
-			c.ThisNode = ad.Uint32()
-		case uapi.AttrMissed:
-			c.Missed = ad.Uint32()
-		case uapi.AttrPeriodMS:
-			c.PeriodMS = ad.Uint32()
-		case uapi.AttrGateMS:
-			c.GateMS = ad.Uint32()
-		case uapi.AttrFenceDelayMS:
-			c.FenceDelayMS = ad.Uint32()
-		case uapi.AttrFencing:
-			c.Fencing = ad.Uint32()
-		}
-	}
-	return c
 }
 
 // decodeNode reads a request, which ends with its times, and then the steps.
@@ -121,36 +93,35 @@ func decodeMethod(ad *netlink.AttributeDecoder) (m Method) {
 	return m
 }
 
-func decodeRegion(ad *netlink.AttributeDecoder) (r Region) {
+func decodeRegion(ad *netlink.AttributeDecoder) Region {
+	r := Region{Live: []uint32{}, Silent: []uint32{}}
 	for ad.Next() {
 		switch uapi.Attr(ad.Type()) {
 		case uapi.AttrCluster:
 			r.Cluster = ad.String()
 		case uapi.AttrRegion:
 			r.UUID = ad.String()
-		case uapi.AttrStartBlock:
-			r.StartBlock = ad.Uint64()
 		case uapi.AttrBlockBytes:
 			r.BlockBytes = ad.Uint32()
 		case uapi.AttrBlocks:
 			r.Blocks = ad.Uint32()
+		case uapi.AttrNodes:
+			r.Nodes = ad.Uint32()
+		case uapi.AttrMissed:
+			r.Missed = ad.Uint32()
+		case uapi.AttrPeriodMS:
+			r.PeriodMS = ad.Uint32()
+		case uapi.AttrGateMS:
+			r.GateMS = ad.Uint32()
+		case uapi.AttrFenceDelayMS:
+			r.FenceDelayMS = ad.Uint32()
 		case uapi.AttrLive:
-			r.Live = decodeBits(ad.Bytes())
+			r.Live = append(r.Live, ad.Uint32())
 		case uapi.AttrSilent:
-			r.Silent = decodeBits(ad.Bytes())
+			r.Silent = append(r.Silent, ad.Uint32())
 		}
 	}
 	return r
-}
-
-func decodeBits(mask []byte) []uint32 {
-	set := []uint32{}
-	for i, b := range mask {
-		for ; b != 0; b &= b - 1 {
-			set = append(set, uint32(8*i+bits.TrailingZeros8(b)))
-		}
-	}
-	return set
 }
 
 func decodeRequest(ad *netlink.AttributeDecoder) (r Request) {
@@ -183,16 +154,17 @@ func (r *Request) decode(ad *netlink.AttributeDecoder) {
 	case uapi.AttrReason:
 		r.Reason = ad.String()
 	case uapi.AttrAt:
-		r.At = make(map[uapi.Event]time.Time)
-		ad.Nested(r.decodeTimes)
+		r.At = decodeTimes(ad.Bytes())
 	}
 }
 
-func (r *Request) decodeTimes(ad *netlink.AttributeDecoder) error {
-	for ad.Next() {
-		if event := uapi.Event(ad.Type()); event != uapi.EventUnspec { // which is padding here
-			r.At[event] = time.Unix(0, int64(ad.Uint64())).UTC()
+// decodeTimes reads ns of CLOCK_REALTIME by event; 0 is never.
+func decodeTimes(b []byte) map[uapi.Event]time.Time {
+	at := make(map[uapi.Event]time.Time)
+	for event := uapi.Event(0); len(b) >= 8; event, b = event+1, b[8:] {
+		if ns := host.Uint64(b); ns != 0 {
+			at[event] = time.Unix(0, int64(ns)).UTC()
 		}
 	}
-	return nil
+	return at
 }

@@ -19,7 +19,7 @@ var (
 	ErrPermission     = errors.New("not permitted") // a capability, or a rule of the bridge's
 	ErrBusy           = errors.New("in use")        // a cluster that fences, a method that is carried
 	ErrUnderWay       = errors.New("a fence of this node is under way")
-	ErrExists         = errors.New("exists already") // a cluster, a node of it, a region
+	ErrExists         = errors.New("exists already") // a node of a cluster, a region
 	ErrStale          = errors.New("answers nothing that is under way")
 	ErrNotRegion      = errors.New("not a heartbeat region") // this node's own slot is not there
 	ErrNoHeartbeat    = errors.New("no heartbeat is loaded") // module o2fence_o2cb
@@ -45,7 +45,7 @@ type Refusal struct {
 	owned  bool   // it belongs to a node
 }
 
-// Error reads like: join: method "impi" of node "web2": method not registered.
+// Error reads like: node add: method "impi" of node "web2": method not registered.
 func (r *Refusal) Error() string {
 	parts := []string{r.Command.String()}
 	if subject := r.subject(); subject != "" {

@@ -68,31 +68,23 @@ func TestRefusalsNameWhatTheKernelBlames(t *testing.T) {
 	}{
 		{
 			unix.ENOENT, "method not registered", offsetOf(uapi.AttrMethod, "impi"),
-			`join: method "impi" of node "web2": method not registered`, ErrUnknownMethod,
+			`node add: method "impi" of node "web2": method not registered`, ErrUnknownMethod,
 		},
 		{
 			unix.ERANGE, "integer out of range", offsetOf(uapi.AttrTimeoutMS, "\x01\x00\x00\x00"),
-			`join: timeout ms 1 of node "web2": integer out of range`, unix.ERANGE,
+			`node add: timeout ms 1 of node "web2": integer out of range`, unix.ERANGE,
 		},
 		{
 			unix.EINVAL, "too long", offsetOf(uapi.AttrParams, "addr"),
-			`join: params of node "web2": too long`, unix.EINVAL,
+			`node add: params of node "web2": too long`, unix.EINVAL,
 		},
 		{
-			unix.EEXIST, "node configured twice", offsetOf(uapi.AttrNode, "\x02"),
-			`join: node "web2": node configured twice`, ErrExists,
+			unix.EEXIST, "already joined", offsetOf(uapi.AttrNode, "\x02"),
+			`node add: node "web2": already joined`, ErrExists,
 		},
-		{
-			unix.EINVAL, "this node is not among the nodes", offsetOf(uapi.AttrThisNode, ""),
-			"join: this node 1: this node is not among the nodes", unix.EINVAL,
-		},
-		{
-			unix.EEXIST, "already joined", offsetOf(uapi.AttrCluster, ""),
-			`join: cluster "web": already joined`, ErrExists,
-		},
-		{unix.EPERM, "", nowhere, "join: operation not permitted", ErrPermission},
-		{unix.ENOENT, "", nowhere, "join: module o2fence is not loaded", ErrNotLoaded},
-		{unix.EINVAL, "cut short", func([]byte) int { return 9999 }, "join: cut short", unix.EINVAL},
+		{unix.EPERM, "", nowhere, "node add: operation not permitted", ErrPermission},
+		{unix.ENOENT, "", nowhere, "node add: module o2fence is not loaded", ErrNotLoaded},
+		{unix.EINVAL, "cut short", func([]byte) int { return 9999 }, "node add: cut short", unix.EINVAL},
 	}
 	for _, test := range tests {
 		err := dialRefusing(t, test.errno, test.text, test.offset).Join(t.Context(), join)

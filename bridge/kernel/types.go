@@ -4,6 +4,7 @@ package kernel
 
 import (
 	"fmt"
+	"slices"
 	"syscall"
 	"time"
 
@@ -20,16 +21,25 @@ func (i Incarnation) String() string { return fmt.Sprintf("%016x", uint64(i)) }
 // MarshalText makes it a string in JSON, whose numbers cannot hold 64 bits everywhere.
 func (i Incarnation) MarshalText() ([]byte, error) { return []byte(i.String()), nil }
 
-// A Cluster is what Join takes and Clusters shows (R4).
-type Cluster struct {
-	Name         string `json:"name"`
-	ThisNode     uint32 `json:"this_node"`      // this machine's number, 0..254
+// Rules say when the kernel takes a silent node for dead.
+type Rules struct {
 	Missed       uint32 `json:"missed"`         // heartbeats, 2..1000 (R24)
 	PeriodMS     uint32 `json:"period_ms"`      // 100..60000 (R24)
 	GateMS       uint32 `json:"gate_ms"`        // 0..60000, 0 is no gate
 	FenceDelayMS uint32 `json:"fence_delay_ms"` // 0..600000 (R25)
-	Fencing      uint32 `json:"fencing"`        // requests under way (R10); not for Join
-	Nodes        []Node `json:"nodes,omitempty"`
+}
+
+// A Cluster is what Join takes (R4). The kernel knows it by its name and its nodes.
+type Cluster struct {
+	Name     string
+	ThisNode uint32 // this machine's number, 0..254: the kernel is told of all nodes but this one
+	Rules    Rules  // for the regions
+	Nodes    []Node
+}
+
+// Others are the nodes that this one may have to fence.
+func (c Cluster) Others() []Node {
+	return slices.DeleteFunc(slices.Clone(c.Nodes), func(n Node) bool { return n.Number == c.ThisNode })
 }
 
 // A Node is what Join takes, and what Nodes shows.
@@ -63,13 +73,15 @@ type Method struct {
 
 // A Region is a heartbeat region of OCFS2 on a shared disk.
 type Region struct {
-	Cluster    string   `json:"cluster"`
-	UUID       string   `json:"region"`      // as in configfs
-	StartBlock uint64   `json:"start_block"` // in blocks
-	BlockBytes uint32   `json:"block_bytes"` // 512..4096
-	Blocks     uint32   `json:"blocks"`      // 1..255, one for each node
-	Live       []uint32 `json:"live"`        // nodes that live here; not for RegionAdd
-	Silent     []uint32 `json:"silent"`      // nodes that have missed their heartbeats; the same
+	Cluster    string `json:"cluster"`
+	UUID       string `json:"region"`      // as in configfs
+	StartBlock uint64 `json:"-"`           // in blocks; not shown
+	BlockBytes uint32 `json:"block_bytes"` // 512..4096
+	Blocks     uint32 `json:"blocks"`      // 1..255, one for each node
+	Nodes      uint32 `json:"nodes"`       // that have to have joined, without this one
+	Rules
+	Live   []uint32 `json:"live"`   // nodes that live here; not for RegionAdd
+	Silent []uint32 `json:"silent"` // nodes that have missed their heartbeats; the same
 }
 
 // A Request is one fence of one node, with what is known of its last attempt.

@@ -45,8 +45,13 @@ func Cluster(c *config.Cluster, host string) (kernel.Cluster, error) {
 		return kernel.Cluster{}, err
 	}
 	joined := kernel.Cluster{
-		Name: c.Name, ThisNode: us.Number, Missed: c.Missed, PeriodMS: c.PeriodMS,
-		GateMS: c.GateMS, FenceDelayMS: c.FenceDelayMS,
+		Name: c.Name, ThisNode: us.Number,
+		Rules: kernel.Rules{
+			Missed: c.Missed, PeriodMS: c.PeriodMS, FenceDelayMS: c.FenceDelayMS,
+			// The gate holds this node's own heartbeat up: it must let go well before the others would
+			// find this one silent. The kernel sees to it that it lets go before this one resets itself.
+			GateMS: min(c.GateMS, c.Missed*c.PeriodMS/2),
+		},
 	}
 	for _, n := range c.Nodes {
 		node := kernel.Node{Number: n.Number, Name: n.Name}

@@ -17,7 +17,6 @@ const (
 	TypeU64    Type = "u64"
 	TypeString Type = "string"
 	TypeBinary Type = "binary"
-	TypeNest   Type = "nest"
 	TypePad    Type = "pad"
 )
 
@@ -27,12 +26,11 @@ var attrs = [...]struct {
 }{
 	AttrUnspec:       {"unspec", TypeUnused},
 	AttrCluster:      {"cluster", TypeString},
-	AttrThisNode:     {"this node", TypeU32},
 	AttrMissed:       {"missed", TypeU32},
 	AttrPeriodMS:     {"period ms", TypeU32},
 	AttrGateMS:       {"gate ms", TypeU32},
 	AttrFenceDelayMS: {"fence delay ms", TypeU32},
-	AttrFencing:      {"fencing", TypeU32},
+	AttrNodes:        {"nodes", TypeU32},
 	AttrNode:         {"node", TypeU32},
 	AttrMethod:       {"method", TypeString},
 	AttrTimeoutMS:    {"timeout ms", TypeU32},
@@ -44,8 +42,8 @@ var attrs = [...]struct {
 	AttrStartBlock:   {"start block", TypeU64},
 	AttrBlockBytes:   {"block bytes", TypeU32},
 	AttrBlocks:       {"blocks", TypeU32},
-	AttrLive:         {"live", TypeBinary},
-	AttrSilent:       {"silent", TypeBinary},
+	AttrLive:         {"live", TypeU32},
+	AttrSilent:       {"silent", TypeU32},
 	AttrIncarnation:  {"incarnation", TypeU64},
 	AttrRequest:      {"request", TypeU64},
 	AttrAttempt:      {"attempt", TypeU32},
@@ -54,13 +52,13 @@ var attrs = [...]struct {
 	AttrReason:       {"reason", TypeString},
 	AttrState:        {"state", TypeU32},
 	AttrEvent:        {"event", TypeU32},
-	AttrAt:           {"at", TypeNest},
+	AttrAt:           {"at", TypeBinary},
 	AttrPad:          {"pad", TypePad},
 }
 
 var cmds = [...]string{
 	CmdUnspec:     "unspec",
-	CmdJoin:       "join",
+	CmdNodeAdd:    "node add",
 	CmdLeave:      "leave",
 	CmdFence:      "fence",
 	CmdRegionAdd:  "region add",
@@ -70,7 +68,6 @@ var cmds = [...]string{
 	CmdInitiate:   "initiate",
 	CmdCancel:     "cancel",
 	CmdFenced:     "fenced",
-	CmdClusterGet: "cluster get",
 	CmdNodeGet:    "node get",
 	CmdMethodGet:  "method get",
 	CmdRegionGet:  "region get",
@@ -103,7 +100,7 @@ func (a Attr) Type() Type {
 	return attrs[a].typ
 }
 
-// String is the header's name in lower-case words, such as "period ms".
+// String is the specification's name in lower-case words, such as "period ms".
 func (a Attr) String() string {
 	if int(a) >= len(attrs) {
 		return fmt.Sprintf("attribute %d", uint16(a))
@@ -111,10 +108,10 @@ func (a Attr) String() string {
 	return attrs[a].name
 }
 
-// String is the header's name in lower-case words, such as "region add".
+// String is the specification's name in lower-case words, such as "region add".
 func (c Cmd) String() string { return word(cmds[:], "command", uint32(c)) }
 
-// String is the header's name in lower-case words, such as "attempt failed".
+// String is the specification's name in lower-case words, such as "attempt failed".
 func (e Event) String() string { return word(events[:], "event", uint32(e)) }
 
 // MarshalText makes the event a string or a key in JSON, such as "attempt_failed".

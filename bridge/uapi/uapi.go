@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-// Package uapi mirrors kmod/uapi/o2fence.h, the generic-netlink protocol between o2fence.ko and
-// user space. That header is the protocol document; a test of this package fails when the two, or
-// docs/netlink/o2fence.yaml, disagree.
+// Package uapi mirrors docs/netlink/o2fence.yaml, the generic-netlink protocol between o2fence.ko and
+// user space; a test of this package fails when the two disagree. The kernel's side is made of that
+// specification.
 package uapi
 
 // The family, and the multicast group that its events go to.
@@ -25,10 +25,10 @@ const (
 // Cmd is enum o2fence_cmd: what a message is about.
 type Cmd uint8
 
-// The commands; the comment tree of the header says who sends which attributes.
+// The commands; the specification says who sends which attributes.
 const (
 	CmdUnspec Cmd = iota
-	CmdJoin
+	CmdNodeAdd
 	CmdLeave
 	CmdFence
 	CmdRegionAdd
@@ -38,7 +38,6 @@ const (
 	CmdInitiate // from the kernel: fence this node
 	CmdCancel   // from the kernel: the answer is no longer wanted
 	CmdFenced   // the answer
-	CmdClusterGet
 	CmdNodeGet
 	CmdMethodGet
 	CmdRegionGet
@@ -52,32 +51,31 @@ type Attr uint16
 // The attributes. Attr.Type gives the form of each.
 const (
 	AttrUnspec Attr = iota
-	AttrCluster
-	AttrThisNode
 	AttrMissed
 	AttrPeriodMS
 	AttrGateMS
 	AttrFenceDelayMS
-	AttrFencing
-	AttrNode
-	AttrMethod
-	AttrTimeoutMS
-	AttrParams
-	AttrModule
-	AttrPortID
-	AttrRegion
-	AttrFD
-	AttrStartBlock
 	AttrBlockBytes
 	AttrBlocks
-	AttrLive
-	AttrSilent
+	AttrNodes
+	AttrFD
+	AttrStartBlock
+	AttrRegion
+	AttrCluster
+	AttrNode
 	AttrIncarnation
 	AttrRequest
 	AttrAttempt
 	AttrErrno
 	AttrErrmsg
 	AttrReason
+	AttrMethod
+	AttrTimeoutMS
+	AttrParams
+	AttrModule
+	AttrPortID
+	AttrLive
+	AttrSilent
 	AttrState
 	AttrEvent
 	AttrAt

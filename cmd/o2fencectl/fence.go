@@ -32,6 +32,9 @@ func (t *tool) fenceCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if host, err := os.Hostname(); err == nil && host == n.Name {
+				return usageError{errors.New("a node does not fence itself: order it on another one")}
+			}
 			return t.fence(cmd.Context(), c.Name, n, fmt.Sprintf("ordered by %s: %s", who(), reason))
 		},
 	}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -32,7 +31,7 @@ func (t *tool) joinCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			regions, err := o2cb.FS{}.Regions(cluster)
+			regions, err := o2cb.FS{}.Regions(cluster.Name)
 			if err != nil && !errors.Is(err, o2cb.ErrOffline) {
 				return err
 			}
@@ -40,7 +39,7 @@ func (t *tool) joinCommand() *cobra.Command {
 			for _, r := range regions {
 				if err := watchRegion(cmd.Context(), cluster, r); err != nil {
 					refused = append(refused, fmt.Errorf("cluster %s is joined, but region %s on %s is not protected: %w",
-						cluster, r.UUID, r.Device, err))
+						cluster.Name, r.UUID, r.Device, err))
 				}
 			}
 			return errors.Join(refused...)
@@ -48,43 +47,51 @@ func (t *tool) joinCommand() *cobra.Command {
 	}
 }
 
-// join enters the cluster of the configuration unless it is joined, and returns its name.
-func (t *tool) join(ctx context.Context) (string, error) {
+// join enters the cluster of the configuration unless it is joined, and returns it.
+func (t *tool) join(ctx context.Context) (kernel.Cluster, error) {
+	var none kernel.Cluster
 	c, err := t.review()
 	if err != nil {
-		return "", err
+		return none, err
 	}
 	host, err := os.Hostname()
 	if err != nil {
-		return "", err
+		return none, err
 	}
 	cluster, err := setup.Cluster(c, host)
 	if err != nil {
-		return "", usageError{err}
+		return none, usageError{err}
 	}
 	client, err := kernel.Dial()
 	if err != nil {
-		return "", err
+		return none, err
 	}
 	defer client.Close()
-	joined, err := client.Clusters(ctx)
+	joined, err := client.Joined(ctx, c.Name)
 	if err != nil {
-		return "", err
+		return none, err
 	}
-	if slices.ContainsFunc(joined, func(j kernel.Cluster) bool { return j.Name == c.Name }) {
-		return c.Name, nil
+	if joined == len(cluster.Others()) {
+		return cluster, nil
 	}
 	methods, err := client.Methods(ctx)
 	if err != nil {
-		return "", err
+		return none, err
 	}
 	if err := errMissing(setup.Missing(cluster, methods)); err != nil {
-		return "", err
+		return none, err
+	}
+	if joined > 0 {
+		// Another configuration, or a join that was killed half way. While it fences or protects a
+		// mount, the kernel refuses.
+		if err := client.Leave(ctx, c.Name); err != nil {
+			return none, fmt.Errorf("another configuration is in force: %w", err)
+		}
 	}
 	if err := client.Join(ctx, cluster); err != nil && !errors.Is(err, kernel.ErrExists) {
-		return "", err
+		return none, err
 	}
-	return c.Name, nil
+	return cluster, nil
 }
 
 // errMissing names all the methods that are missing, and what would bring them. The kernel, which
@@ -110,7 +117,7 @@ func errMissing(missing []setup.MissingMethod) error {
 }
 
 // watchRegion asks the kernel to watch a region. That it does so already is no error.
-func watchRegion(ctx context.Context, cluster string, r o2cb.Region) error {
+func watchRegion(ctx context.Context, cluster kernel.Cluster, r o2cb.Region) error {
 	device, err := o2cb.FS{}.OpenDevice(r)
 	if err != nil {
 		return err
@@ -122,8 +129,9 @@ func watchRegion(ctx context.Context, cluster string, r o2cb.Region) error {
 	}
 	defer client.Close()
 	err = client.RegionAdd(ctx, kernel.Region{
-		Cluster: cluster, UUID: r.UUID,
+		Cluster: cluster.Name, UUID: r.UUID,
 		StartBlock: r.StartBlock, BlockBytes: r.BlockBytes, Blocks: r.Blocks,
+		Nodes: uint32(len(cluster.Others())), Rules: cluster.Rules,
 	}, device)
 	if errors.Is(err, kernel.ErrExists) {
 		return nil

@@ -98,7 +98,7 @@ func testStatus() *Status {
 	}
 	silent := &kernel.Request{Cluster: "web", Node: 4, At: map[uapi.Event]time.Time{uapi.EventSilent: at(40)}}
 	return &Status{
-		Clusters: []kernel.Cluster{{Name: "web", ThisNode: 1, Missed: 5, PeriodMS: 2000, Fencing: 1}},
+		Clusters: []ClusterStatus{{Name: "web", Fencing: 1}},
 		Nodes: []NodeStatus{
 			node(1, "web1", nil, "ipmi", "watchdog"),
 			node(2, "web2", &fenced, "ipmi", "watchdog"),
@@ -106,8 +106,8 @@ func testStatus() *Status {
 			node(4, "web4", silent, "watchdog"),
 		},
 		Regions: []kernel.Region{
-			{Cluster: "web", UUID: "A", Live: []uint32{1, 4}, Silent: []uint32{3, 4}},
-			{Cluster: "other", UUID: "B", Live: []uint32{2}, Silent: []uint32{}},
+			{Cluster: "web", UUID: "A", Rules: kernel.Rules{Missed: 5, PeriodMS: 2000}, Live: []uint32{1, 4}, Silent: []uint32{3, 4}},
+			{Cluster: "other", UUID: "B", Rules: kernel.Rules{Missed: 3, PeriodMS: 2000}, Live: []uint32{2}, Silent: []uint32{}},
 		},
 		Mounts: []MountStatus{
 			{Point: "/srv", Source: "/dev/sda1", Regions: []string{"A"}, Protected: true},
@@ -191,7 +191,7 @@ func TestJSONKeys(t *testing.T) {
 }
 
 func TestJSONListsAreNeverNull(t *testing.T) {
-	for _, v := range []any{known(), &Status{Clusters: []kernel.Cluster{}, Nodes: []NodeStatus{}, Regions: []kernel.Region{}, Mounts: []MountStatus{}}} {
+	for _, v := range []any{known(), &Status{Clusters: []ClusterStatus{}, Nodes: []NodeStatus{}, Regions: []kernel.Region{}, Mounts: []MountStatus{}}} {
 		b, err := json.Marshal(v)
 		if err != nil || strings.Contains(string(b), "null") {
 			t.Errorf("%s, %v", b, err)

@@ -20,13 +20,19 @@ import (
 
 // A Status is what "status --json" prints.
 type Status struct {
-	Clusters []kernel.Cluster `json:"clusters"`
-	Nodes    []NodeStatus     `json:"nodes"`
-	Regions  []kernel.Region  `json:"regions"`
-	Mounts   []MountStatus    `json:"mounts"`
+	Clusters []ClusterStatus `json:"clusters"`
+	Nodes    []NodeStatus    `json:"nodes"`
+	Regions  []kernel.Region `json:"regions"`
+	Mounts   []MountStatus   `json:"mounts"`
 }
 
-// A NodeStatus is a node of a joined cluster.
+// A ClusterStatus is a cluster that is joined.
+type ClusterStatus struct {
+	Name    string `json:"name"`
+	Fencing int    `json:"fencing"` // fences under way (R10)
+}
+
+// A NodeStatus is a node of a joined cluster, another than this one.
 type NodeStatus struct {
 	Name string `json:"name"`
 	kernel.Node
@@ -74,10 +80,6 @@ func (t *tool) status(ctx context.Context) (*Status, error) {
 		return nil, err
 	}
 	defer client.Close()
-	clusters, err := client.Clusters(ctx)
-	if err != nil {
-		return nil, err
-	}
 	nodes, err := client.Nodes(ctx)
 	if err != nil {
 		return nil, err
@@ -90,12 +92,28 @@ func (t *tool) status(ctx context.Context) (*Status, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Status{Clusters: clusters, Nodes: []NodeStatus{}, Regions: regions, Mounts: mounts}
+	s := &Status{Clusters: joined(nodes), Nodes: []NodeStatus{}, Regions: regions, Mounts: mounts}
 	name := t.names()
 	for _, n := range nodes {
 		s.Nodes = append(s.Nodes, NodeStatus{name(n.Cluster, n.Number), n})
 	}
 	return s, nil
+}
+
+// joined are the clusters that nodes belong to.
+func joined(nodes []kernel.Node) []ClusterStatus {
+	all := []ClusterStatus{}
+	for _, n := range nodes {
+		i := slices.IndexFunc(all, func(c ClusterStatus) bool { return c.Name == n.Cluster })
+		if i < 0 {
+			i = len(all)
+			all = append(all, ClusterStatus{Name: n.Cluster})
+		}
+		if n.Last != nil && n.Last.ID != 0 && !setup.Ended(n.Last) {
+			all[i].Fencing++
+		}
+	}
+	return all
 }
 
 // mountStatus compares what is mounted with what the kernel watches.
@@ -132,8 +150,10 @@ func (t *tool) printStatus(s *Status) {
 		fmt.Fprintln(t.out, "no cluster is joined")
 	}
 	for _, c := range s.Clusters {
-		fmt.Fprintf(t.out, "cluster %s: this is node %d; fenced after %d missed heartbeats of %d ms; fences under way: %d\n",
-			c.Name, c.ThisNode, c.Missed, c.PeriodMS, c.Fencing)
+		fmt.Fprintf(t.out, "cluster %s: fences under way: %d\n", c.Name, c.Fencing)
+	}
+	for _, r := range s.Regions {
+		fmt.Fprintf(t.out, "region %s: fenced after %d missed heartbeats of %d ms\n", r.UUID, r.Missed, r.PeriodMS)
 	}
 	fmt.Fprintln(t.out)
 	t.printNodes(s)

@@ -8,6 +8,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
+	"github.com/o2fence/o2fence/bridge/kernel"
 	"github.com/o2fence/o2fence/bridge/o2cb"
 )
 
@@ -28,7 +29,7 @@ func (t *tool) watchCommand() *cobra.Command {
 				t.warn("%v", err)
 			}
 			w := watcher{tool: t, cluster: cluster, told: make(map[string]string)}
-			err = o2cb.FS{}.Watch(cmd.Context(), cluster, func(e o2cb.Event) error { return w.handle(cmd.Context(), e) })
+			err = o2cb.FS{}.Watch(cmd.Context(), cluster.Name, func(e o2cb.Event) error { return w.handle(cmd.Context(), e) })
 			if cmd.Context().Err() != nil {
 				return nil
 			}
@@ -40,7 +41,7 @@ func (t *tool) watchCommand() *cobra.Command {
 // A watcher passes regions on to the kernel. A refusal is tried again by its caller, and said once.
 type watcher struct {
 	*tool
-	cluster string
+	cluster kernel.Cluster
 	told    map[string]string // the last refusal, by the region's UUID
 }
 

@@ -128,9 +128,9 @@ func noSuchNode(s *suite) error {
 		return err
 	}
 	return errors.Join(
-		expect(s.Fence(ctx, "c", 0, 0, "myself"), syscall.EINVAL),
+		expect(s.Fence(ctx, "c", 0, 0, "myself"), kernel.ErrUnknownNode),
 		expect(s.Fence(ctx, "c", 2, 0, "unknown"), kernel.ErrUnknownNode),
-		expect(s.Fence(ctx, "d", 1, 0, "unknown"), kernel.ErrUnknownCluster),
+		expect(s.Fence(ctx, "d", 1, 0, "unknown"), kernel.ErrUnknownNode),
 		s.Leave(ctx, "c"),
 	)
 }

@@ -22,24 +22,25 @@ import (
 var inputTests = []test{
 	{"an unprivileged caller is refused everything", unprivileged},
 	{"a region without a heartbeat module is refused", noHeartbeat},
-	{"every command without attributes is refused with a text", bareCommands},
+	{"a command without its attributes is told which one is missing", bareCommands},
 	{"random attributes are refused or obeyed, and break nothing", randomAttributes},
 }
 
 var commands = []uapi.Cmd{
-	uapi.CmdJoin, uapi.CmdLeave, uapi.CmdFence, uapi.CmdRegionAdd, uapi.CmdRegionDel, uapi.CmdBind, uapi.CmdFenced,
+	uapi.CmdNodeAdd, uapi.CmdLeave, uapi.CmdFence, uapi.CmdRegionAdd, uapi.CmdRegionDel, uapi.CmdBind, uapi.CmdFenced,
 }
 
 // proper are the attributes that make a command whole, in their order.
 var proper = map[uapi.Cmd][]uapi.Attr{
-	uapi.CmdJoin: {
-		uapi.AttrCluster, uapi.AttrThisNode, uapi.AttrMissed, uapi.AttrPeriodMS, uapi.AttrGateMS, uapi.AttrFenceDelayMS,
-		uapi.AttrNode, uapi.AttrMethod, uapi.AttrTimeoutMS, uapi.AttrParams,
+	uapi.CmdNodeAdd: {
+		uapi.AttrCluster, uapi.AttrNode, uapi.AttrMethod, uapi.AttrTimeoutMS, uapi.AttrParams, uapi.AttrMethod,
+		uapi.AttrTimeoutMS, uapi.AttrParams,
 	},
 	uapi.CmdLeave: {uapi.AttrCluster},
-	uapi.CmdFence: {uapi.AttrCluster, uapi.AttrNode, uapi.AttrReason},
+	uapi.CmdFence: {uapi.AttrCluster, uapi.AttrNode, uapi.AttrReason, uapi.AttrIncarnation},
 	uapi.CmdRegionAdd: {
 		uapi.AttrCluster, uapi.AttrRegion, uapi.AttrFD, uapi.AttrStartBlock, uapi.AttrBlockBytes, uapi.AttrBlocks,
+		uapi.AttrNodes, uapi.AttrMissed, uapi.AttrPeriodMS, uapi.AttrGateMS, uapi.AttrFenceDelayMS,
 	},
 	uapi.CmdRegionDel: {uapi.AttrRegion},
 	uapi.CmdBind:      {uapi.AttrMethod},
@@ -49,7 +50,7 @@ var proper = map[uapi.Cmd][]uapi.Attr{
 }
 
 var dumps = []uapi.Cmd{
-	uapi.CmdClusterGet, uapi.CmdNodeGet, uapi.CmdMethodGet, uapi.CmdRegionGet, uapi.CmdRequestGet,
+	uapi.CmdNodeGet, uapi.CmdMethodGet, uapi.CmdRegionGet, uapi.CmdRequestGet,
 }
 
 // unprivileged runs trespass as nobody.
@@ -113,7 +114,7 @@ func noHeartbeat(s *suite) error {
 	}
 	defer f.Close()
 	return errors.Join(
-		expect(s.RegionAdd(ctx, kernel.Region{Cluster: "c", UUID: "R", BlockBytes: 512, Blocks: 2}, f), kernel.ErrNoHeartbeat),
+		expect(s.RegionAdd(ctx, kernel.Region{Cluster: "c", UUID: "R", BlockBytes: 512, Blocks: 2, Nodes: 1, Rules: kernel.Rules{Missed: 5, PeriodMS: 2000}}, f), kernel.ErrNoHeartbeat),
 		s.Leave(ctx, "c"),
 	)
 }
@@ -127,7 +128,7 @@ func bareCommands(*suite) error {
 	for _, cmd := range commands {
 		err := r.send(cmd, netlink.Acknowledge, nil)
 		refusal, ok := errors.AsType[*netlink.OpError](err)
-		if !ok || refusal.Message == "" {
+		if !ok || !strings.Contains(refusal.Message, "is missing") {
 			return fmt.Errorf("%v: %w", cmd, orNone(err))
 		}
 	}

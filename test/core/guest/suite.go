@@ -78,9 +78,8 @@ func (s *suite) clean() {
 			_ = s.Confirm(ctx, *n.Last, "the test is over")
 		}
 	}
-	clusters, _ := s.Clusters(ctx)
-	for _, c := range clusters {
-		_ = s.leave(c.Name)
+	for _, n := range nodes {
+		_ = s.leave(n.Cluster)
 	}
 	for len(s.events) > 0 {
 		<-s.events
@@ -120,7 +119,7 @@ func steps(methods ...string) []kernel.Step {
 // cluster has node 0, this one, and node 1, which has these steps.
 func cluster(name string, steps ...kernel.Step) kernel.Cluster {
 	return kernel.Cluster{
-		Name: name, Missed: 5, PeriodMS: 2000, GateMS: 15000,
+		Name: name,
 		Nodes: []kernel.Node{
 			{Number: 0, Steps: []kernel.Step{{Method: "watchdog", TimeoutMS: 60_000}}},
 			{Number: 1, Steps: steps},
