@@ -45,7 +45,7 @@ type Config struct {
 	Warnings []*Error
 }
 
-// A Cluster is one cluster with everything a JOIN says of it.
+// A Cluster is one cluster with everything that joining it takes.
 type Cluster struct {
 	Name            string
 	GlobalHeartbeat bool     // heartbeat_mode = global: the regions are those of Regions
