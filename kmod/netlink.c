@@ -17,17 +17,16 @@
 
 #include <linux/capability.h>
 #include <linux/mm.h>
-#include <linux/netlink.h>
+#include <linux/pid_namespace.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
+#include <net/sock.h>
 #include "o2fence.h"
 #define CREATE_TRACE_POINTS
 #include "trace.h"
 
 #define GFP_BRIDGE (GFP_NOWAIT | __GFP_NOWARN | __GFP_MEMALLOC)
 #define GFP_EVENT (GFP_NOWAIT | __GFP_NOWARN | __GFP_NOMEMALLOC)
-
-static struct genl_family family;
 
 void o2fence_put_record(struct sk_buff *skb, struct o2fence_object *ob)
 {
@@ -51,7 +50,7 @@ static struct sk_buff *new_msg(u8 cmd, struct o2fence_node *nd, gfp_t gfp)
 {
 	struct sk_buff *skb = genlmsg_new(GENLMSG_DEFAULT_SIZE, gfp);
 
-	if (skb && genlmsg_put(skb, 0, 0, &family, 0, cmd))
+	if (skb && genlmsg_put(skb, 0, 0, &o2fence_nl_family, 0, cmd))
 		o2fence_put_record(skb, &nd->nd_record.re_ob);
 	return skb;
 }
@@ -69,7 +68,23 @@ void o2fence_tell(struct o2fence_node *nd, enum o2fence_event event)
 		return;
 	nla_put_u32(skb, O2FENCE_A_EVENT, event);
 	nlmsg_end(skb, nlmsg_hdr(skb));
-	genlmsg_multicast(&family, skb, 0, 0, GFP_EVENT);
+	genlmsg_multicast(&o2fence_nl_family, skb, 0, 0, GFP_EVENT);
+}
+
+/* Whether a process has ended, or has a thread that is not in PF_MEMALLOC mode (R19). */
+static bool unflagged(pid_t pid)
+{
+	struct task_struct *process, *thread;
+	bool found;
+
+	rcu_read_lock();
+	process = pid_task(find_pid_ns(pid, &init_pid_ns), PIDTYPE_TGID);
+	found = !process;
+	if (process)
+		for_each_thread(process, thread)
+			found |= !(thread->flags & PF_MEMALLOC);
+	rcu_read_unlock();
+	return found;
 }
 
 /* The initiate of all that a bridge carries: INITIATE, or CANCEL once the attempt has ended. */
@@ -78,10 +93,15 @@ int o2fence_ask_bridge(struct o2fence_node *nd)
 	guard(o2fence)();
 	bool wanted = nd->nd_record.re_state == O2FENCE_EVENT_INITIATED;
 	u8 cmd = wanted ? O2FENCE_CMD_INITIATE : O2FENCE_CMD_CANCEL;
-	struct sk_buff *skb = nd->nd_portid ? new_msg(cmd, nd, GFP_BRIDGE) : NULL;
+	struct sk_buff *skb;
 
+	if (!nd->nd_portid)
+		return -ENOTCONN;
+	if (wanted && unflagged(nd->nd_step->st_method->fm_process))
+		return -EPERM;
+	skb = new_msg(cmd, nd, GFP_BRIDGE);
 	if (!skb)
-		return nd->nd_portid ? -ENOMEM : -ENOTCONN;
+		return -ENOMEM;
 	nla_put_u32(skb, O2FENCE_A_TIMEOUT_MS, nd->nd_step->st_timeout_ms);
 	nla_put_string(skb, O2FENCE_A_PARAMS, nd->nd_step->st_params);
 	nlmsg_end(skb, nlmsg_hdr(skb));
@@ -99,18 +119,27 @@ int o2fence_nl_memalloc_doit(struct sk_buff *skb, struct genl_info *info)
 	return 0;
 }
 
+/* What is received on a socket may take from the reserve from now on (R20), as for nbd's. */
+int o2fence_nl_memalloc_socket_doit(struct sk_buff *skb, struct genl_info *info)
+{
+	struct nlattr *fd = info->attrs[O2FENCE_A_FD];
+	struct socket *sock;
+	int err;
+
+	sock = sockfd_lookup(nla_get_u32(fd), &err);
+	if (!sock)
+		return refuse(info, fd, err, "not a socket");
+	sk_set_memalloc(sock->sk);
+	sockfd_put(sock);
+	return 0;
+}
+
 /* BIND: refused to who breaks R19, as far as the kernel can see. */
 int o2fence_nl_bind_doit(struct sk_buff *skb, struct genl_info *info)
 {
 	struct nlattr *name = info->attrs[O2FENCE_A_METHOD];
-	struct task_struct *thread;
-	bool flagged = true;
 
-	rcu_read_lock();
-	for_each_thread(current, thread)
-		flagged &= !!(thread->flags & PF_MEMALLOC);
-	rcu_read_unlock();
-	if (!flagged)
+	if (unflagged(current->tgid))
 		return refuse(info, NULL, -EPERM, "a thread is not in PF_MEMALLOC mode");
 	if ((current->mm->def_flags & (VM_LOCKED | VM_LOCKONFAULT)) != VM_LOCKED)
 		return refuse(info, NULL, -EPERM, "memory is not locked, now and in future");
@@ -121,6 +150,7 @@ int o2fence_nl_bind_doit(struct sk_buff *skb, struct genl_info *info)
 	if (!fm || fm->fm_owner != THIS_MODULE || fm->fm_portid)
 		return refuse(info, name, -EBUSY, "another bridge or a module carries it");
 	fm->fm_portid = info->snd_portid;
+	fm->fm_process = current->tgid;
 	return 0;
 }
 
@@ -218,31 +248,14 @@ int o2fence_nl_dumpit(struct sk_buff *skb, struct netlink_callback *cb)
 			continue;
 		if (skb_tailroom(skb) < O2FENCE_OBJECT_BYTES)
 			break;
-		hdr = genlmsg_put(skb, NETLINK_CB(cb->skb).portid, cb->nlh->nlmsg_seq, &family,
-				  NLM_F_MULTI, kind);
+		hdr = genlmsg_put(skb, NETLINK_CB(cb->skb).portid, cb->nlh->nlmsg_seq,
+				  &o2fence_nl_family, NLM_F_MULTI, kind);
 		ob->ob_put(skb, ob);
 		genlmsg_end(skb, hdr);
 		cb->args[0]++;
 	}
 	return skb->len;
 }
-
-static const struct genl_multicast_group events = {
-	.name = O2FENCE_MCGRP_EVENTS, .flags = GENL_MCAST_CAP_NET_ADMIN
-};
-
-static struct genl_family family __ro_after_init = {
-	.name		= O2FENCE_GENL_NAME,
-	.version	= O2FENCE_GENL_VERSION,
-	.maxattr	= __O2FENCE_A_MAX - 1,
-	.policy		= o2fence_nl_policy,
-	.module		= THIS_MODULE,
-	.parallel_ops	= true,		/* no FENCED queues behind a NODE_ADD that allocates */
-	.small_ops	= o2fence_nl_ops,
-	.n_small_ops	= ARRAY_SIZE(o2fence_nl_ops),
-	.mcgrps		= &events,
-	.n_mcgrps	= 1,
-};
 
 /* A socket was closed, by its process or by its death, and what it was asked moves on at once. */
 static int socket_closed(struct notifier_block *nb, unsigned long action, void *data)
@@ -276,7 +289,7 @@ static int __init o2fence_init(void)
 	if (err)
 		return err;
 	/* ORDER: last, for from here on user space can come in. */
-	err = genl_register_family(&family);
+	err = genl_register_family(&o2fence_nl_family);
 	if (err)
 		netlink_unregister_notifier(&notifier);
 	return err;
@@ -287,7 +300,7 @@ static void __exit o2fence_exit(void)
 {
 	struct o2fence_method *fm, *next;
 
-	genl_unregister_family(&family);
+	genl_unregister_family(&o2fence_nl_family);
 	netlink_unregister_notifier(&notifier);
 	/* What was bound is left; the history is not allocated. */
 	list_for_each_entry_safe(fm, next, &o2fence_objects[O2FENCE_CMD_METHOD_GET], fm_ob.ob_list)

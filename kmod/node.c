@@ -144,11 +144,10 @@ static int read_steps(struct o2fence_node *nd, struct genl_info *info)
 		if (nla_type(attr) == O2FENCE_A_METHOD) {
 			struct o2fence_method *fm = o2fence_method(nla_data(attr));
 
-			if (nd->nd_nsteps == O2FENCE_STEPS_MAX)
-				return refuse(info, attr, -E2BIG, "more methods than may be");
-			if (!fm || (fm->fm_owner == THIS_MODULE && !fm->fm_portid) ||
+			if (nd->nd_nsteps == O2FENCE_STEPS_MAX || !fm ||
+			    (fm->fm_owner == THIS_MODULE && !fm->fm_portid) ||
 			    !try_module_get(fm->fm_owner))
-				return refuse(info, attr, -ENOENT, "method not registered");
+				return refuse(info, attr, -ENOENT, "not registered, or too many");
 			st = &nd->nd_steps[nd->nd_nsteps++];
 			st->st_method = fm;
 			st->st_params = "";
@@ -192,6 +191,7 @@ int o2fence_nl_node_add_doit(struct sk_buff *skb, struct genl_info *info)
 		return err;
 	nd->nd_record.re_ob.ob_put = put_node;
 	nd->nd_record.re_ob.ob_num = nla_get_u32(num);
+	init_waitqueue_head(&nd->nd_changed);
 	nd->nd_thread = kthread_run(o2fence_thread, nd, "o2fence/%u", nla_get_u32(num));
 	if (IS_ERR(nd->nd_thread))
 		return PTR_ERR(nd->nd_thread);

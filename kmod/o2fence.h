@@ -42,6 +42,7 @@ struct o2fence_method {
 	node_fence_fn		fm_initiate;
 	struct module		*fm_owner;	/* the core itself for what a bridge carries */
 	u32			fm_portid;	/* the bridge's socket, or 0; o2fence_lock */
+	pid_t			fm_process;	/* who bound it */
 };
 
 struct o2fence_step {
@@ -72,6 +73,7 @@ struct o2fence_node {
 	struct o2fence_step	nd_steps[O2FENCE_STEPS_MAX];
 	u32			nd_nsteps;
 	struct task_struct	*nd_thread;
+	wait_queue_head_t	nd_changed;	/* for the thread alone: re_state, or it leaves */
 	/* o2fence_lock protects the rest */
 	u32			nd_regions;	/* that watch it */
 	bool			nd_active;	/* a request is under way: it cannot leave (R10) */
@@ -120,6 +122,13 @@ void node_unregister_fence_method(const char *name);
 /* request.c */
 int o2fence_fence(struct o2fence_node *nd, u64 incarnation, const char *reason);
 int node_fence_result(u64 request, u32 attempt, int err, const char *errmsg);
+
+/* The same, before initiate returns. */
+static inline int node_fence_result_of(struct o2fence_node *nd, int err, const char *errmsg)
+{
+	return node_fence_result(nd->nd_record.re_id, nd->nd_record.re_attempt, err, errmsg);
+}
+
 void o2fence_obsolete(struct o2fence_node *nd, u64 incarnation, const char *why);
 void o2fence_node_event(struct o2fence_node *nd, u64 incarnation, enum o2fence_event event);
 

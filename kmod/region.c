@@ -316,10 +316,8 @@ static int add_region(struct genl_info *info)
 	if (!rg->rg_file || !S_ISBLK(file_inode(rg->rg_file)->i_mode) ||
 	    !(rg->rg_file->f_mode & FMODE_WRITE))
 		return refuse(info, tb[O2FENCE_A_FD], -EBADF, "not a writable block device");
-	if (rg->rg_ours >= rg->rg_end)
-		return refuse(info, NULL, -ENOTCONN, "o2cb is offline");
-	if (!is_power_of_2(setting(rg, BLOCK_BYTES)) || read_slot(rg, rg->rg_ours) ||
-	    !rg->rg_block.hb_generation)
+	if (rg->rg_ours >= rg->rg_end || !is_power_of_2(setting(rg, BLOCK_BYTES)) ||
+	    read_slot(rg, rg->rg_ours) || !rg->rg_block.hb_generation)
 		return refuse(info, name, -EUCLEAN, "not a heartbeat region: no slot of this node");
 	rg->rg_thread = kthread_create(watch, rg, "o2fence/disk");
 	if (IS_ERR(rg->rg_thread))

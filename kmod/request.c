@@ -23,9 +23,7 @@
 #include <linux/kthread.h>
 #include "o2fence.h"
 
-static DECLARE_WAIT_QUEUE_HEAD(changed);	/* a node's re_state, or it leaves */
-static u64 last_request;					/* o2fence_lock */
-static u32 nr_ended;						/* o2fence_lock */
+static u64 last_request, nr_ended;			/* o2fence_lock */
 static struct o2fence_record history[O2FENCE_HISTORY];		/* o2fence_lock */
 
 /* End the attempt under way. True for whoever was first. Caller holds o2fence_lock. */
@@ -38,7 +36,7 @@ bool o2fence_settle(struct o2fence_node *nd, int err, const char *msg)
 	re->re_err = -err;
 	strscpy(re->re_msg, msg, sizeof(re->re_msg));
 	o2fence_tell(nd, err ? O2FENCE_EVENT_ATTEMPT_FAILED : O2FENCE_EVENT_FENCED);
-	wake_up_all(&changed);
+	wake_up(&nd->nd_changed);
 	return true;
 }
 
@@ -47,8 +45,7 @@ static bool attempt(struct o2fence_node *nd, struct o2fence_step *st)
 {
 	struct o2fence_record *re = &nd->nd_record;
 	unsigned long end = jiffies + msecs_to_jiffies(st->st_timeout_ms);
-	int again_ms;
-	long wait;
+	long again_ms, wait;
 
 	scoped_guard(o2fence) {
 		if (re->re_state == O2FENCE_EVENT_OBSOLETE)
@@ -65,12 +62,12 @@ static bool attempt(struct o2fence_node *nd, struct o2fence_step *st)
 	do {
 		again_ms = st->st_method->fm_initiate(nd);
 		if (again_ms < 0)
-			node_fence_result(re->re_id, re->re_attempt, again_ms,
-					  "could not be initiated");
+			node_fence_result_of(nd, again_ms, "could not be initiated");
 		wait = max_t(long, end - jiffies, 0);
 		if (again_ms > 0)
 			wait = min_t(long, wait, msecs_to_jiffies(again_ms));
-		wait_event_idle_timeout(changed, re->re_state != O2FENCE_EVENT_INITIATED, wait);
+		wait_event_idle_timeout(nd->nd_changed, re->re_state != O2FENCE_EVENT_INITIATED,
+					wait);
 	} while (re->re_state == O2FENCE_EVENT_INITIATED && time_before(jiffies, end));
 
 	scoped_guard(o2fence)
@@ -80,11 +77,16 @@ static bool attempt(struct o2fence_node *nd, struct o2fence_step *st)
 	return re->re_state == O2FENCE_EVENT_ATTEMPT_FAILED;
 }
 
-/* The request is over: remember it. */
+/* No method is left to try: give the notice, and remember the request. */
 static void end_request(struct o2fence_node *nd)
 {
+	struct o2fence_heartbeat *hb = symbol_get(o2fence_heartbeat);
 	struct o2fence_record *re = &nd->nd_record, *old;
 
+	if (hb && re->re_state == O2FENCE_EVENT_FENCED)
+		hb->hb_fenced(nd);
+	if (hb)
+		symbol_put(o2fence_heartbeat);
 	guard(o2fence)();
 	o2fence_tell(nd, re->re_state == O2FENCE_EVENT_FENCED ? O2FENCE_EVENT_NOTICE :
 			 re->re_state == O2FENCE_EVENT_OBSOLETE ? O2FENCE_EVENT_OBSOLETE :
@@ -102,22 +104,15 @@ static void end_request(struct o2fence_node *nd)
 int o2fence_thread(void *data)
 {
 	struct o2fence_node *nd = data;
-	struct o2fence_heartbeat *hb;
 	u32 i;
 
 	current->flags |= PF_MEMALLOC;
 	for (;;) {
-		wait_event_idle(changed, nd->nd_active || kthread_should_stop());
+		wait_event_idle(nd->nd_changed, nd->nd_active || kthread_should_stop());
 		if (!nd->nd_active)
 			return 0;
 		for (i = 0; i < nd->nd_nsteps && attempt(nd, &nd->nd_steps[i]); i++)
 			;
-		hb = symbol_get(o2fence_heartbeat);
-		if (hb) {
-			if (nd->nd_record.re_state == O2FENCE_EVENT_FENCED)
-				hb->hb_fenced(nd);
-			symbol_put(o2fence_heartbeat);
-		}
 		end_request(nd);
 	}
 }
@@ -144,7 +139,7 @@ int o2fence_fence(struct o2fence_node *nd, u64 incarnation, const char *reason)
 	strscpy(re->re_reason, reason, sizeof(re->re_reason));
 	nd->nd_active = true;
 	o2fence_tell(nd, O2FENCE_EVENT_STARTED);
-	wake_up_all(&changed);
+	wake_up(&nd->nd_changed);
 	return 0;
 }
 EXPORT_SYMBOL_GPL(o2fence_fence);
@@ -194,7 +189,7 @@ void o2fence_obsolete(struct o2fence_node *nd, u64 incarnation, const char *why)
 	re->re_state = O2FENCE_EVENT_OBSOLETE;
 	re->re_err = ECANCELED;
 	strscpy(re->re_msg, why, sizeof(re->re_msg));
-	wake_up_all(&changed);
+	wake_up(&nd->nd_changed);
 }
 EXPORT_SYMBOL_GPL(o2fence_obsolete);
 

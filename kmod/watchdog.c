@@ -9,12 +9,7 @@
 
 #include "o2fence.h"
 
-#define ASK_MS 100	/* slots are not looked at more often */
-
-static int result(struct o2fence_node *nd, int err, const char *msg)
-{
-	return node_fence_result(nd->nd_record.re_id, nd->nd_record.re_attempt, err, msg);
-}
+#define ASK_MS 100	/* slots are not looked at more often than this makes them */
 
 /* Called until the silence has lasted long enough: with every heartbeat it starts anew. */
 static int watchdog(struct o2fence_node *nd)
@@ -28,10 +23,11 @@ static int watchdog(struct o2fence_node *nd)
 	if (sscanf(nd->nd_step->st_params, "wait=%u", &wait_ms) == 1)
 		left_ms = (s64)wait_ms - jiffies_to_msecs(jiffies - nd->nd_began);
 	if (left_ms == S64_MIN)
-		return result(nd, -ENODATA, "no heartbeat of the node is known");
+		return node_fence_result_of(nd, -ENODATA, "no heartbeat of the node is known");
 	if (left_ms <= 0)
-		return result(nd, 0, "");
-	return clamp_t(s64, left_ms, ASK_MS, INT_MAX);
+		return node_fence_result_of(nd, 0, "");
+	/* What is known of the silence is as old as the last look, and asking makes a new one. */
+	return clamp_t(s64, left_ms / 2, ASK_MS, INT_MAX);
 }
 
 /* Nothing to do but ask: the event of the attempt is the question, FENCED the answer (R14). */

@@ -22,6 +22,7 @@ var (
 	ErrExists         = errors.New("exists already") // a node of a cluster, a region
 	ErrStale          = errors.New("answers nothing that is under way")
 	ErrNotRegion      = errors.New("not a heartbeat region") // this node's own slot is not there
+	ErrNotSocket      = errors.New("not a socket")
 	ErrNoHeartbeat    = errors.New("no heartbeat is loaded") // module o2fence_o2cb
 	ErrUnknownCluster = errors.New("cluster not joined")
 	ErrUnknownNode    = errors.New("no such node")
@@ -92,6 +93,8 @@ func (r *Refusal) Is(target error) bool {
 		return target == ErrStale
 	case syscall.EUCLEAN:
 		return target == ErrNotRegion
+	case syscall.ENOTSOCK, syscall.EBADF:
+		return target == ErrNotSocket && r.Command == uapi.CmdMemallocSocket
 	case syscall.ENODEV:
 		return target == ErrNoHeartbeat
 	case syscall.ENOENT:

@@ -33,11 +33,12 @@ const (
 	CmdFence
 	CmdRegionAdd
 	CmdRegionDel
-	CmdMemalloc // puts the calling thread into PF_MEMALLOC mode
-	CmdBind     // the calling socket carries a method
-	CmdInitiate // from the kernel: fence this node
-	CmdCancel   // from the kernel: the answer is no longer wanted
-	CmdFenced   // the answer
+	CmdMemalloc       // puts the calling thread into PF_MEMALLOC mode
+	CmdMemallocSocket // what is received on this socket may take from the reserve
+	CmdBind           // the calling socket carries a method
+	CmdInitiate       // from the kernel: fence this node
+	CmdCancel         // from the kernel: the answer is no longer wanted
+	CmdFenced         // the answer
 	CmdNodeGet
 	CmdMethodGet
 	CmdRegionGet

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 // ynl makes the C side of a generic-netlink family of its specification: the header for user space,
-// the policy, the table of operations, and the check that a request is whole. The kernel's own generator does the same for families in
+// the policy, the table of operations, the check that a request is whole, and the family. The kernel's own generator does the same for families in
 // the tree; it is in no package of Debian's, and does not know genl_small_ops.
 //
 //	go run ./scripts/ynl docs/netlink/o2fence.yaml DIRECTORY
@@ -90,17 +90,6 @@ func (a attribute) Policy() (string, error) {
 		return "", nil
 	}
 	return "", fmt.Errorf("attribute %s: type %q is new here", a.Name, a.Type)
-}
-
-// Ops counts the operations that user space asks for.
-func (s spec) Ops() int {
-	n := 0
-	for _, op := range s.Operations.List {
-		if op.Do != nil || op.Dump != nil {
-			n++
-		}
-	}
-	return n
 }
 
 // Needs are the attributes that an operation cannot do without: all that its request names.

@@ -5,8 +5,11 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/o2fence/o2fence/bridge/kernel"
 	"github.com/o2fence/o2fence/bridge/uapi"
@@ -21,6 +24,8 @@ var bridgeTests = []test{
 	{"a bridge's failure moves on", bridgeFails},
 	{"the timer cancels what a bridge was asked", timerCancels},
 	{"the death of a bridge moves on at once, and it may bind again", bridgeDies},
+	{"a bridge that has ended and left its socket to a child is passed over", bridgeBequeathes},
+	{"what is no socket is not marked, and a socket is", marksSockets},
 	{"a join with a method whose bridge is gone is refused", joinWithoutBridge},
 	{"a fence with a method whose bridge is gone moves on", fenceWithoutBridge},
 }
@@ -36,6 +41,44 @@ func (s *suite) bindRefused(because string, args ...string) error {
 		return fmt.Errorf("got %w", orNone(err))
 	}
 	return nil
+}
+
+// The kernel looks at the rules again before it asks: the socket alone is no bridge.
+func bridgeBequeathes(s *suite) error {
+	b, err := s.bridge("bequeath", "core-bound")
+	if err != nil {
+		return err
+	}
+	defer unix.Kill(b.heir, unix.SIGKILL)
+	if err := s.Join(ctx, cluster("c", steps("core-bound", "core-ok")...)); err != nil {
+		return err
+	}
+	b.kill()
+	if err := s.Fence(ctx, "c", 1, life, "it is a test"); err != nil {
+		return err
+	}
+	if r, err := s.await(uapi.EventAttemptFailed); err != nil || r.Errno != syscall.EPERM {
+		return fmt.Errorf("%+v, %w", r, err)
+	}
+	return s.endsWith(uapi.EventNotice, "core-ok", 2)
+}
+
+func marksSockets(s *suite) error {
+	conn, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	file, err := conn.(*net.UDPConn).File()
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	return errors.Join(
+		s.MemallocSocket(ctx, file.Fd()),
+		expect(s.MemallocSocket(ctx, 0), kernel.ErrNotSocket),
+		expect(s.MemallocSocket(ctx, 9999), kernel.ErrNotSocket),
+	)
 }
 
 func carriedOnce(s *suite) error {

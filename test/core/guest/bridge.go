@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -33,8 +34,8 @@ type word struct {
 	Timeout time.Duration
 }
 
-// serve is the bridge's process: "unflagged" and "unlocked" break a rule each, "busy" keeps a thread
-// of its own; the rest are methods.
+// serve is the bridge's process: "unflagged" and "unlocked" break a rule each, "bequeath" leaves the
+// socket to a child; the rest are methods.
 func serve(args []string) error {
 	breaks := func(rule string) bool { return slices.Contains(args, rule) }
 	if !breaks("unflagged") {
@@ -54,14 +55,40 @@ func serve(args []string) error {
 	out := json.NewEncoder(os.Stdout)
 	asked := make(chan kernel.Attempt, 100)
 	go receive(b, out, asked)
-	methods := slices.DeleteFunc(args, func(a string) bool { return a == "unflagged" || a == "unlocked" })
+	methods := slices.DeleteFunc(slices.Clone(args), func(a string) bool {
+		return a == "unflagged" || a == "unlocked" || a == "bequeath"
+	})
 	if err := b.Bind(ctx, methods); err != nil {
 		return out.Encode(word{What: "refused", Text: err.Error()})
 	}
-	if err := out.Encode(word{What: "bound"}); err != nil {
+	bound := word{What: "bound"}
+	if breaks("bequeath") {
+		if bound.Number, err = bequeath(); err != nil {
+			return err
+		}
+	}
+	if err := out.Encode(bound); err != nil {
 		return err
 	}
 	return answerAll(b, out, asked)
+}
+
+// bequeath starts a child that inherits all that is open, and returns its process.
+func bequeath() (int, error) {
+	open, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return 0, err
+	}
+	for _, e := range open {
+		if fd, err := strconv.Atoi(e.Name()); err == nil {
+			_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0) // the directory's own is closed again
+		}
+	}
+	heir := exec.Command("/proc/self/exe", "heir")
+	if err := heir.Start(); err != nil {
+		return 0, err
+	}
+	return heir.Process.Pid, nil
 }
 
 func flagThread() error {
@@ -117,6 +144,7 @@ type bridge struct {
 	cmd   *exec.Cmd
 	in    *json.Encoder
 	words chan word
+	heir  int // the process that inherits its socket, or 0
 }
 
 // bridge starts a bridge that carries methods, or else returns why the kernel refused it.
@@ -138,6 +166,7 @@ func (s *suite) bridge(args ...string) (*bridge, error) {
 	if w.What != "bound" {
 		return nil, errors.New(w.Text)
 	}
+	b.heir = w.Number
 	return b, nil
 }
 

@@ -3,12 +3,15 @@
 // Command guest tests the core of o2fence in the machine that it runs in, and prints KTAP. Its
 // arguments are the directories of o2fence's modules and of the tests' own.
 //
-// As "guest bridge" and "guest stranger" it is the other process that some of the tests need.
+// As "guest bridge", "guest heir" and "guest stranger" it is another process that some of the tests
+// need.
 package main
 
 import (
 	"fmt"
 	"os"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/o2fence/o2fence/test/ktap"
 )
@@ -24,6 +27,8 @@ func main() {
 	switch {
 	case len(os.Args) > 1 && os.Args[1] == "bridge":
 		err = serve(os.Args[2:])
+	case len(os.Args) == 2 && os.Args[1] == "heir":
+		err = unix.Pause()
 	case len(os.Args) == 2 && os.Args[1] == "stranger":
 		err = trespass()
 	case len(os.Args) == 3:
