@@ -98,7 +98,7 @@ func (s *session) authenticate(ctx context.Context) *failure {
 
 // abandon tells the BMC that its proof was wrong, so that it forgets the session now (13.22).
 func (s *session) abandon() {
-	s.link.send(s.encode(request{
+	s.link.Send(s.encode(request{
 		payload: payloadRAKP3,
 		body:    appendRAKP3(s.body[:0], s.nextTag(), statusBadCode, s.bmc, nil),
 	}))
@@ -148,7 +148,7 @@ func (s *session) close() {
 		return
 	}
 	s.seq = (s.seq + 1) & 0x3f
-	s.link.send(s.encode(request{
+	s.link.Send(s.encode(request{
 		netFn: netFnApp, cmd: cmdCloseSession,
 		body: binary.LittleEndian.AppendUint32(s.body[:0], s.bmc),
 	}))

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/o2fence/o2fence/fencemethods"
+	"github.com/o2fence/o2fence/fencemethods/link"
 )
 
 // maxUser and maxPassword are the longest names and passwords of IPMI 2.0 (22.28, 22.30).
@@ -99,7 +100,7 @@ func New(_ fencemethods.Target, v fencemethods.Values) (fencemethods.Device, err
 		password.Wipe()
 		return nil, fmt.Errorf("%s: longer than the %d bytes that IPMI allows", v["password_file"], maxPassword)
 	}
-	l, err := newLink(netip.AddrPortFrom(addr.Unmap(), uint16(v.Int("port"))))
+	l, err := link.New(netip.AddrPortFrom(addr.Unmap(), uint16(v.Int("port"))), maxPacket)
 	if err != nil {
 		return nil, err
 	}
@@ -155,7 +156,7 @@ func (d *device) Check(ctx context.Context) error {
 // Close closes the socket and wipes the password.
 func (d *device) Close() error {
 	d.password.Wipe()
-	return d.link.conn.Close()
+	return d.link.Close()
 }
 
 // operate brings the power to want and returns how it was last read; with Unknown it only reads.
@@ -163,7 +164,7 @@ func (d *device) Close() error {
 // up.
 func (d *device) operate(ctx context.Context, want fencemethods.State) (fencemethods.State, error) {
 	d.deadline, _ = ctx.Deadline()
-	d.wait, d.heard, d.ignored, d.link.err = d.retry, false, 0, nil
+	d.wait, d.heard, d.ignored, d.link.Err = d.retry, false, 0, nil
 	var last failure
 	same, pause := 0, time.Duration(0)
 	for {
@@ -196,7 +197,7 @@ func (d *device) operate(ctx context.Context, want fencemethods.State) (fencemet
 func (d *device) attempt(ctx context.Context, want fencemethods.State) *failure {
 	d.state, d.suite = fencemethods.Unknown, d.suites[0]
 	defer d.close()
-	d.link.open(d.deadline)
+	d.link.Open(d.deadline)
 	if f := d.open(ctx); f != nil {
 		return f
 	}
@@ -219,9 +220,9 @@ func (d *device) giveUp(ctx context.Context, want fencemethods.State, f *failure
 		return f
 	case d.heard:
 		return failLost
-	case errors.Is(d.link.err, syscall.ECONNREFUSED):
+	case errors.Is(d.link.Err, syscall.ECONNREFUSED):
 		return failPortClosed
-	case d.link.err != nil:
+	case d.link.Err != nil:
 		return failNoRoute
 	case d.ignored > 0:
 		return failGarbage

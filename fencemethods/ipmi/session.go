@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/o2fence/o2fence/fencemethods"
+	"github.com/o2fence/o2fence/fencemethods/link"
 )
 
 const (
@@ -24,7 +25,7 @@ const (
 
 // A session is one RMCP+ session at a time, and the buffers that all of them share.
 type session struct {
-	link     *link
+	link     *link.Link
 	password fencemethods.Secret
 	who      []byte        // role, length of the name, name: as they are in all RAKP messages (13.20)
 	retry    time.Duration // how long the first wait for an answer is
@@ -90,9 +91,9 @@ func (s *session) exchange(ctx context.Context, r request) ([]byte, *failure) {
 
 // ask sends a question and waits for its answer.
 func (s *session) ask(r request, wait time.Duration) ([]byte, bool) {
-	s.link.send(s.encode(r))
+	s.link.Send(s.encode(r))
 	until := earliest(time.Now().Add(wait), s.deadline)
-	for p := s.link.receive(until); p != nil; p = s.link.receive(until) {
+	for p := s.link.Receive(until); p != nil; p = s.link.Receive(until) {
 		if answer, ok := s.answer(p, r); ok {
 			s.heard = true
 			return answer, true

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-package ipmi
+// Package link is the UDP socket of a device: made once, kept, and without anything to wait for
+// memory for when it counts. (R19)
+package link
 
 import (
 	"errors"
@@ -12,18 +14,20 @@ import (
 	"unsafe"
 )
 
-// A link is the one UDP socket of a device, made once and kept: a new one at fence time would ask
-// the kernel for memory.
-type link struct {
+// A Link is the one UDP socket of a device, made once and kept: a new one at fence time would ask
+// the kernel for memory. It serves one goroutine at a time.
+type Link struct {
+	// Err is the last error that the kernel told of. Whoever wants to know of new ones clears it.
+	Err error
+
 	conn    *net.UDPConn
 	connect func() error
-	err     error // the last one the kernel told of; whoever wants to know of new ones clears it
-	in      [maxPacket]byte
+	in      []byte
 }
 
-// newLink makes the socket. It succeeds without a route to addr: a network that is down today may be
-// up when it counts.
-func newLink(addr netip.AddrPort) (*link, error) {
+// New makes the socket for packets of up to size bytes; of longer ones the rest is lost. It
+// succeeds without a route to addr: a network that is down today may be up when it counts.
+func New(addr netip.AddrPort, size int) (*Link, error) {
 	network, peer := sockaddr(addr)
 	conn, err := net.ListenUDP(network, nil)
 	if err != nil {
@@ -34,10 +38,10 @@ func newLink(addr netip.AddrPort) (*link, error) {
 		conn.Close()
 		return nil, err
 	}
-	l := &link{conn: conn}
+	l := &Link{conn: conn, in: make([]byte, size)}
 	var failed error
 	// Both functions are made here because making one allocates.
-	control := func(fd uintptr) { failed = reconnect(int(fd), peer, l.in[:]) }
+	control := func(fd uintptr) { failed = reconnect(int(fd), peer, l.in) }
 	l.connect = func() error {
 		if err := raw.Control(control); err != nil {
 			return err
@@ -55,8 +59,8 @@ func sockaddr(addr netip.AddrPort) (network string, peer syscall.Sockaddr) {
 }
 
 // reconnect gives a socket a new port of its own and connects it to peer by today's route. The new
-// port keeps away what still comes for earlier sessions, and BMCs that go by the client's port do
-// not mix them up (pyghmi's does). From here on the kernel delivers only what peer sends.
+// port keeps away what still comes for earlier sessions, and devices that go by the client's port do
+// not mix them up (pyghmi's BMC does). From here on the kernel delivers only what peer sends.
 func reconnect(fd int, peer syscall.Sockaddr, scratch []byte) error {
 	// Connecting to AF_UNSPEC disconnects and gives back a port that was not asked for by number.
 	var unspec syscall.RawSockaddr
@@ -74,39 +78,42 @@ func reconnect(fd int, peer syscall.Sockaddr, scratch []byte) error {
 	return syscall.Connect(fd, peer)
 }
 
-// open makes the link ready for a session that is over by then.
-func (l *link) open(deadline time.Time) {
+// Open makes the link ready for a session that is over by then.
+func (l *Link) Open(deadline time.Time) {
 	err := l.conn.SetWriteDeadline(deadline)
 	if err == nil {
 		err = l.connect()
 	}
 	if err != nil {
-		l.err = err
+		l.Err = err
 	}
 }
 
-// send sends one packet. One that cannot be sent counts as lost on the way: it is sent again later,
+// Send sends one packet. One that cannot be sent counts as lost on the way: it is sent again later,
 // and routes and ports do come back.
-func (l *link) send(p []byte) {
+func (l *Link) Send(p []byte) {
 	if _, err := l.conn.Write(p); err != nil {
-		l.err = err
+		l.Err = err
 	}
 }
 
-// receive returns the next packet, valid until the next call, or nil when there is none until then.
-func (l *link) receive(until time.Time) []byte {
+// Receive returns the next packet, valid until the next call, or nil when there is none until then.
+func (l *Link) Receive(until time.Time) []byte {
 	if err := l.conn.SetReadDeadline(until); err != nil {
-		l.err = err
+		l.Err = err
 		return nil
 	}
 	for {
-		n, err := l.conn.Read(l.in[:])
+		n, err := l.conn.Read(l.in)
 		if err == nil {
 			return l.in[:n]
 		}
 		if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed) {
 			return nil
 		}
-		l.err = err // an ICMP answer to something sent before; reading it clears it
+		l.Err = err // an ICMP answer to something sent before; reading it clears it
 	}
 }
+
+// Close closes the socket.
+func (l *Link) Close() error { return l.conn.Close() }
