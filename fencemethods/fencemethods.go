@@ -79,6 +79,10 @@ type Method struct {
 	Summary string // one line, for people who choose
 	Params  []Param
 
+	// Verify looks at parameters that only fit together, once each is valid by itself. It returns
+	// a *ParamError that names one of them, without Method; nil takes anything.
+	Verify func(Values) *ParamError
+
 	// MemoryKiB is the Go heap in KiB that one Device may take in a minute of one operation; each
 	// method's tests measure it. The bridge sets that much aside for every Device. (R21)
 	MemoryKiB int

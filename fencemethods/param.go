@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -36,7 +37,7 @@ func (v Values) Int(name string) int {
 
 // Parse checks the given parameters, without touching any device or file, and fills in defaults.
 // The first that does not fit is returned as a *ParamError: unknown names, then the rest in the
-// order of Params.
+// order of Params, then what Verify says.
 func (m Method) Parse(given map[string]string) (Values, error) {
 	names := m.names()
 	for _, key := range slices.Sorted(maps.Keys(given)) {
@@ -55,6 +56,12 @@ func (m Method) Parse(given map[string]string) (Values, error) {
 		}
 		if value != "" {
 			values[p.Name] = value
+		}
+	}
+	if m.Verify != nil {
+		if err := m.Verify(values); err != nil {
+			err.Method = m.Name
+			return nil, err
 		}
 	}
 	return values, nil
@@ -103,6 +110,18 @@ func Between(low, high int) func(string) error {
 		}
 		return nil
 	}
+}
+
+// IPAddr approves IP addresses without a zone.
+func IPAddr(value string) error {
+	addr, err := netip.ParseAddr(value)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%q is not an IP address; names are not looked up, since that may fail or hang at fence time", value)
+	case addr.Zone() != "":
+		return fmt.Errorf("%q has a zone; give an address that is valid without one", value)
+	}
+	return nil
 }
 
 // meant names the word that was probably meant, or all there are.

@@ -53,6 +53,23 @@ func TestParseNamesTheParameterThatIsWrong(t *testing.T) {
 	}
 }
 
+func TestParametersThatOnlyFitTogetherAreVerified(t *testing.T) {
+	m := parser()
+	m.Verify = func(v Values) *ParamError {
+		if v["mode"] == "fast" && v["port"] != "623" {
+			return &ParamError{Key: "port", Text: "not with mode = fast"}
+		}
+		return nil
+	}
+	if _, err := m.Parse(map[string]string{"addr": "a", "mode": "fast"}); err != nil {
+		t.Error(err)
+	}
+	_, err := m.Parse(map[string]string{"addr": "a", "mode": "fast", "port": "624"})
+	if err == nil || err.Error() != "m: port: not with mode = fast" {
+		t.Errorf("Parse: %v", err)
+	}
+}
+
 func TestASecretInPlaceOfItsFileIsNotRepeated(t *testing.T) {
 	_, err := parser().Parse(map[string]string{"addr": "a", "password_file": "hunter2"})
 	if err == nil || strings.Contains(err.Error(), "hunter2") {

@@ -42,7 +42,7 @@ func Method() fencemethods.Method {
 		MemoryKiB: 128,
 		New:       New,
 		Params: []fencemethods.Param{
-			{Name: "addr", Required: true, Identity: true, Validate: validAddr, Help: "IP address of the BMC"},
+			{Name: "addr", Required: true, Identity: true, Validate: fencemethods.IPAddr, Help: "IP address of the BMC"},
 			{Name: "port", Default: "623", Identity: true, Validate: fencemethods.Between(1, 65535), Help: "UDP port of the BMC"},
 			{Name: "user", Required: true, Validate: validUser, Help: "user name on the BMC"},
 			{Name: "password_file", Required: true, Secret: true, Help: "file that holds the user's password"},
@@ -60,17 +60,6 @@ func Method() fencemethods.Method {
 			},
 		},
 	}
-}
-
-func validAddr(s string) error {
-	addr, err := netip.ParseAddr(s)
-	switch {
-	case err != nil:
-		return fmt.Errorf("%q is not an IP address; names are not looked up, since that may fail or hang at fence time", s)
-	case addr.Zone() != "":
-		return fmt.Errorf("%q has a zone; give an address that is valid without one", s)
-	}
-	return nil
 }
 
 func validUser(s string) error {
