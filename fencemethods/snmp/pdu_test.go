@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+package snmp
+
+import (
+	"context"
+	"flag"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/o2fence/o2fence/fencemethods"
+	"github.com/o2fence/o2fence/fencemethods/fencetest"
+	"github.com/o2fence/o2fence/test/bmc/wire"
+	"github.com/o2fence/o2fence/test/snmpd"
+)
+
+const (
+	community  = "s3cretCommunity"
+	readOnly   = "justLooking"
+	user       = "fence"
+	authSecret = "s3cretAuthentication"
+	privSecret = "s3cretPrivacy"
+)
+
+// TestMain lets many cases wait at the same time: most of them do nothing else.
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(serveVar); dir != "" {
+		serve(dir)
+		return
+	}
+	flag.Parse()
+	if err := flag.Set("test.parallel", "16"); err != nil {
+		panic(err)
+	}
+	m.Run()
+}
+
+// A power is what is behind an outlet.
+type power interface {
+	On() (bool, error)
+	SetOn(on bool) error
+}
+
+// pdu makes the objects of a power strip of that model, with these outlets.
+func pdu(t table, outlets map[outlet]power) snmpd.Config {
+	c := snmpd.Config{
+		SysObjectID: strings.TrimSuffix(t.id[0], "."), SysName: "pdu1",
+		Community: community, ReadOnly: readOnly,
+	}
+	for number, p := range outlets {
+		state, command := t.objects(number)
+		read := func() any {
+			switch on, err := p.On(); {
+			case err != nil:
+				return 4
+			case on:
+				return t.on
+			default:
+				return t.off
+			}
+		}
+		write := func(value int) error {
+			switch value {
+			case t.setOn:
+				return p.SetOn(true)
+			case t.setOff:
+				return p.SetOn(false)
+			default:
+				return os.ErrInvalid
+			}
+		}
+		if state == command {
+			c.Objects = append(c.Objects, snmpd.Object{Name: state, Root: root(state), Get: read, Set: write})
+			continue
+		}
+		c.Objects = append(c.Objects,
+			snmpd.Object{Name: state, Root: root(state), Get: read},
+			snmpd.Object{Name: command, Root: root(command), Get: func() any { return t.setOn }, Set: write})
+	}
+	return c
+}
+
+// root is the enterprise's subtree, of nine numbers.
+func root(name string) string {
+	return strings.Join(strings.Split(name, ".")[:10], ".")
+}
+
+func startPDU(t testing.TB, c snmpd.Config) *snmpd.Agent {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	a, err := snmpd.Start(ctx, t.TempDir(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { a.Close() })
+	return a
+}
+
+// start makes a harness of a power strip whose outlet 3 feeds the machine, with a wire before it.
+func start(model string, credentials func(testing.TB, *snmpd.Config) login) func(*testing.T, *fencetest.Machine) fencetest.Peer {
+	return func(t *testing.T, m *fencetest.Machine) fencetest.Peer {
+		kind, _ := findTable(model)
+		c := pdu(kind, map[outlet]power{{1, 3}: m})
+		l := credentials(t, &c)
+		a := startPDU(t, c)
+		w, err := wire.New(a.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { w.Close() })
+		return fencetest.Peer{
+			Params:   with(l.params, where(int(w.Addr().Port()), model, "3")),
+			Secret:   "s3cret",
+			Wrong:    l.wrong,
+			Absent:   map[string]string{"port": strconv.Itoa(closedPort(t))},
+			SetFault: w.SetFault,
+			Restart:  func() error { return a.Restart(t.Context()) },
+		}
+	}
+}
+
+// A login is how to get at a power strip, and how not.
+type login struct {
+	params map[string]string
+	wrong  map[string]map[string]string
+}
+
+// A wrong community is not answered at all, and so is no case of wrong credentials.
+func byCommunity(version string) func(testing.TB, *snmpd.Config) login {
+	return func(t testing.TB, _ *snmpd.Config) login {
+		return login{
+			map[string]string{"version": version, "community_file": secretFile(t, community)},
+			map[string]map[string]string{"community that may only read": {"community_file": secretFile(t, readOnly)}},
+		}
+	}
+}
+
+func byUser(auth, authName, priv, privName string) func(testing.TB, *snmpd.Config) login {
+	return func(t testing.TB, c *snmpd.Config) login {
+		c.Users = append(c.Users,
+			snmpd.User{Name: user, Auth: authName, AuthPass: authSecret, Priv: privName, PrivPass: privSecret},
+			snmpd.User{Name: "guest", Auth: authName, AuthPass: authSecret, Priv: privName, PrivPass: privSecret, ReadOnly: true},
+			snmpd.User{Name: "plain", Auth: authName, AuthPass: authSecret, WithoutPrivacy: true},
+		)
+		return login{
+			map[string]string{
+				"version": "3", "user": user, "auth": auth, "auth_file": secretFile(t, authSecret),
+				"priv": priv, "priv_file": secretFile(t, privSecret),
+			},
+			map[string]map[string]string{
+				"unknown user":                  {"user": "nobody"},
+				"user that may only read":       {"user": "guest"},
+				"user without privacy":          {"user": "plain"},
+				"wrong authentication password": {"auth_file": secretFile(t, "notThePassword")},
+				"wrong privacy password":        {"priv_file": secretFile(t, "notThePassword")},
+			},
+		}
+	}
+}
+
+func where(port int, model, outlets string) map[string]string {
+	return map[string]string{
+		"addr": "127.0.0.1", "port": strconv.Itoa(port), "model": model, "outlets": outlets, "retry_ms": "50",
+	}
+}
+
+func with(params, others map[string]string) map[string]string {
+	all := maps.Clone(params)
+	maps.Copy(all, others)
+	return all
+}
+
+func open(t testing.TB, params map[string]string) fencemethods.Device {
+	t.Helper()
+	d, err := Method().Open(fencemethods.Target{Name: "node1"}, params)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	return d
+}
+
+func secretFile(t testing.TB, secret string) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(name, []byte(secret+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// closedPort is a port that nothing listens on.
+func closedPort(t testing.TB) int {
+	t.Helper()
+	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	return c.LocalAddr().(*net.UDPAddr).Port
+}
+
+func soon(t testing.TB) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
