@@ -35,6 +35,9 @@ const (
 
 	// maxPacket is more than any answer to this package's questions.
 	maxPacket = 4096
+
+	// bulk is how many objects After asks for: their answer fits any network and buffer.
+	bulk = 8
 )
 
 // An Agent is the SNMP agent of one device. It serves one goroutine at a time.
@@ -191,10 +194,13 @@ func (a *Agent) Get(ctx context.Context, names ...string) ([]gosnmp.SnmpPDU, *Fa
 	return a.get(ctx, gosnmp.GetRequest, names)
 }
 
-// Next asks for the objects that follow those of these names, in the same way; past the last one
-// comes gosnmp.EndOfMibView.
-func (a *Agent) Next(ctx context.Context, names ...string) ([]gosnmp.SnmpPDU, *Failure) {
-	return a.get(ctx, gosnmp.GetNextRequest, names)
+// After asks for objects that follow the one of that name, in their order: as many as fit, and at
+// least one. Past the last one comes gosnmp.EndOfMibView.
+func (a *Agent) After(ctx context.Context, name string) ([]gosnmp.SnmpPDU, *Failure) {
+	if a.snmp.Version == gosnmp.Version1 {
+		return a.get(ctx, gosnmp.GetNextRequest, []string{name})
+	}
+	return a.get(ctx, gosnmp.GetBulkRequest, []string{name})
 }
 
 func (a *Agent) get(ctx context.Context, kind gosnmp.PDUType, names []string) ([]gosnmp.SnmpPDU, *Failure) {

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/gosnmp/gosnmp"
@@ -49,7 +50,7 @@ func (a *Agent) put(ctx context.Context, kind gosnmp.PDUType, vars []gosnmp.Snmp
 	if a.usm != nil {
 		a.usm.tick()
 	}
-	m := a.snmp.MkSnmpPacket(kind, vars, 0, 0)
+	m := a.snmp.MkSnmpPacket(kind, vars, 0, bulk)
 	m.RequestID, m.MsgID = q.id, q.id
 	if a.usm != nil {
 		m.MsgFlags = level | gosnmp.Reportable
@@ -124,17 +125,16 @@ func (a *Agent) answer(p []byte, q question) (*gosnmp.SnmpPacket, *Failure) {
 	return m, nil
 }
 
-// answers reports whether these are the objects that were asked for.
+// answers reports whether these are the objects that were asked for. Who asks for those that follow
+// has to look at the names.
 func answers(vars []gosnmp.SnmpPDU, q question) bool {
-	if len(vars) != len(q.vars) {
-		return false
+	switch q.kind {
+	case gosnmp.GetBulkRequest:
+		return len(vars) > 0
+	case gosnmp.GetNextRequest:
+		return len(vars) == len(q.vars)
 	}
-	for i := range vars {
-		if q.kind != gosnmp.GetNextRequest && vars[i].Name != q.vars[i].Name {
-			return false
-		}
-	}
-	return true
+	return slices.EqualFunc(vars, q.vars, func(theirs, ours gosnmp.SnmpPDU) bool { return theirs.Name == ours.Name })
 }
 
 // signed looks at what gosnmp does not: that the message is of the security model whose signature

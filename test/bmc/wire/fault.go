@@ -56,12 +56,13 @@ func Shuffle(p Packet) {
 }
 
 // Noise puts packets that are no answers before every answer: nothing at all, rubbish, and the
-// answer cut short wherever it can be.
+// answer cut short in up to 128 places. More would fill the socket's buffer, and the answer itself
+// would be lost.
 func Noise(p Packet) {
 	if p.Answer {
 		p.Deliver(nil)
 		p.Deliver([]byte("\x06\x00\xff\x07garbage"))
-		for i := range p.Data {
+		for i := 0; i < len(p.Data); i += 1 + len(p.Data)/128 {
 			p.Deliver(p.Data[:i])
 		}
 	}
