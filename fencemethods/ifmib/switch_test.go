@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 
 // A row is a port of a pretended switch.
 type row struct {
-	name        string
+	name        func() string
 	admin, oper func() any
 	set         func(int) error
 }
@@ -51,11 +51,11 @@ func ports(rows map[int]*row) []snmpd.Object {
 	for number, r := range rows {
 		at := func(column string) string { return fmt.Sprintf("%s.%d", column, number) }
 		objects = append(objects,
-			snmpd.Object{Name: at(ifDescr), Root: interfaces, Get: func() any { return "description of " + r.name }},
+			snmpd.Object{Name: at(ifDescr), Root: interfaces, Get: func() any { return "description of " + r.name() }},
 			snmpd.Object{Name: at(ifAdminStatus), Root: interfaces, Get: r.admin, Set: r.set},
 			snmpd.Object{Name: at(ifOperStatus), Root: interfaces, Get: r.oper},
-			snmpd.Object{Name: at(ifName), Root: ifX, Get: func() any { return r.name }},
-			snmpd.Object{Name: at(ifAlias), Root: ifX, Get: func() any { return "node " + r.name }},
+			snmpd.Object{Name: at(ifName), Root: ifX, Get: func() any { return r.name() }},
+			snmpd.Object{Name: at(ifAlias), Root: ifX, Get: func() any { return "node " + r.name() }},
 		)
 	}
 	return objects
@@ -63,8 +63,10 @@ func ports(rows map[int]*row) []snmpd.Object {
 
 // fixed is a port that is as it is.
 func fixed(name string, admin, oper int) *row {
-	return &row{name, func() any { return admin }, func() any { return oper }, nil}
+	return &row{called(name), func() any { return admin }, func() any { return oper }, nil}
 }
+
+func called(name string) func() string { return func() string { return name } }
 
 // wired is a port that the machine's life depends on.
 func wired(name string, m *fencetest.Machine) *row {
@@ -78,7 +80,7 @@ func wired(name string, m *fencetest.Machine) *row {
 			return down
 		}
 	}
-	return &row{name, status, status, func(value int) error {
+	return &row{called(name), status, status, func(value int) error {
 		if value != up && value != down {
 			return os.ErrInvalid
 		}

@@ -20,8 +20,7 @@ const (
 // An outlet is a number on the device, and the device's in its daisy chain.
 type outlet struct{ device, number int }
 
-// parseOutlets reads "3", "3,4" or, of the second device in a chain, "2:3". The order is of no
-// importance, so what comes back is sorted.
+// parseOutlets reads "3", "3,4" or, of the second device in a chain, "2:3".
 func parseOutlets(s string) ([]outlet, error) {
 	var outlets []outlet
 	for word := range strings.SplitSeq(s, ",") {

@@ -49,8 +49,12 @@ type power interface {
 
 // pdu makes the objects of a power strip of that model, with these outlets.
 func pdu(t table, outlets map[outlet]power) snmpd.Config {
+	id := t.id[0]
+	if strings.HasSuffix(id, ".") {
+		id += "1"
+	}
 	c := snmpd.Config{
-		SysObjectID: strings.TrimSuffix(t.id[0], "."), SysName: "pdu1",
+		SysObjectID: id, SysName: "pdu1",
 		Community: community, ReadOnly: readOnly,
 	}
 	for number, p := range outlets {

@@ -130,21 +130,24 @@ func (a *Agent) run(ctx context.Context) error {
 	if err := a.ready(ctx); err != nil {
 		a.kill()
 		text, _ := os.ReadFile(log)
-		return fmt.Errorf("snmpd: %w\n%s", err, text)
+		return fmt.Errorf("snmpd: %w\n%s", err, text[max(0, len(text)-2000):])
 	}
 	return nil
 }
 
 func (a *Agent) configure() error {
 	c := a.config
-	network := "udp"
+	family := ""
 	if c.Addr.Addr().Is6() {
-		network = "udp6"
+		family = "6"
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "agentAddress %s:%s\nrwcommunity %s\n", network, c.Addr, c.Community)
+	fmt.Fprintf(&b, "agentAddress udp%s:%s\n", family, c.Addr)
 	for _, line := range []struct{ word, value string }{
-		{"rocommunity", c.ReadOnly}, {"sysObjectID", c.SysObjectID}, {"sysName", c.SysName},
+		{"rwcommunity" + family, c.Community},
+		{"rocommunity" + family, c.ReadOnly},
+		{"sysObjectID", c.SysObjectID},
+		{"sysName", c.SysName},
 	} {
 		if line.value != "" {
 			fmt.Fprintf(&b, "%s %s\n", line.word, line.value)
