@@ -39,14 +39,14 @@ const (
 )
 
 // maxRows is how many ports are looked at for the one that is meant.
-const maxRows = 4096
+const maxRows = 1024
 
 // Method describes this method.
 func Method() fencemethods.Method {
 	return fencemethods.Method{
 		Name:      "ifmib",
 		Summary:   "take down a node's port on a switch, by SNMP (IF-MIB)",
-		MemoryKiB: 6144,
+		MemoryKiB: 5120,
 		New:       New,
 		Verify:    agent.Verify,
 		Params: append(
@@ -159,7 +159,7 @@ func (p *port) find(ctx context.Context, a *agent.Agent) *agent.Failure {
 			row = strings.TrimPrefix(last, p.column)
 		}
 	}
-	return failCircle
+	return failMany
 }
 
 // number is the row's in an object's name.
@@ -187,8 +187,12 @@ func (p *port) gone() *agent.Failure {
 
 var (
 	failCircle = &agent.Failure{
-		Kind: fencemethods.ErrProtocol, Detail: "the switch's list of ports does not end",
+		Kind: fencemethods.ErrProtocol, Detail: "the switch lists its ports in no order",
 		Advice: "check its firmware",
+	}
+	failMany = &agent.Failure{
+		Kind: fencemethods.ErrUnsupported, Detail: fmt.Sprintf("the switch has more than %d ports", maxRows),
+		Advice: "use another method",
 	}
 	failTwice = &agent.Failure{
 		Kind: fencemethods.ErrRefused, Detail: "the switch has two ports of that name",

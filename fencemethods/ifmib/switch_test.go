@@ -30,6 +30,10 @@ const (
 
 // TestMain lets many cases wait at the same time: most of them do nothing else.
 func TestMain(m *testing.M) {
+	if dir := os.Getenv(serveVar); dir != "" {
+		serve(dir)
+		return
+	}
 	flag.Parse()
 	if err := flag.Set("test.parallel", "16"); err != nil {
 		panic(err)
@@ -150,6 +154,11 @@ func openPort(t testing.TB, a *snmpd.Agent, name string, others map[string]strin
 	params := where(int(a.Addr().Port()), name)
 	params["version"], params["community_file"] = "2c", secretFile(t, community)
 	maps.Copy(params, others)
+	return open(t, params)
+}
+
+func open(t testing.TB, params map[string]string) fencemethods.Device {
+	t.Helper()
 	d, err := Method().Open(fencemethods.Target{Name: "node1"}, params)
 	if err != nil {
 		t.Fatal(err)

@@ -22,7 +22,7 @@ func Method() fencemethods.Method {
 	return fencemethods.Method{
 		Name:      "snmp",
 		Summary:   "switch off outlets of an APC, Eaton or Tripp Lite power strip, by SNMP",
-		MemoryKiB: 6144,
+		MemoryKiB: 4096,
 		New:       New,
 		Verify:    verify,
 		Params: append(

@@ -10,8 +10,8 @@
 // question, names the objects that were asked for, comes from the device's address and, with
 // version 3, is signed by the engine that was asked.
 //
-// gosnmp allocates for each message, some 6 KiB with version 2c and 30 KiB with version 3. The
-// MemoryKiB of the methods covers that.
+// gosnmp allocates for each question and its answer, some 3 KiB with version 2c and 7 KiB with
+// version 3. The MemoryKiB of the methods covers that.
 package agent
 
 import (

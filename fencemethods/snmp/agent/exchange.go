@@ -97,7 +97,8 @@ func (a *Agent) over(ctx context.Context) bool {
 // answer takes from p what answers q: the answer, or what the device has to say instead, or neither
 // when p is not about q at all.
 func (a *Agent) answer(p []byte, q question) (*gosnmp.SnmpPacket, *Failure) {
-	// First without allocating anything, so that a flood of other packets costs nothing.
+	// First the version and the number, without allocating anything, so that a flood of other
+	// packets costs nothing.
 	if id, ok := number(p, byte(a.snmp.Version)); !ok || id != q.id {
 		return nil, nil
 	}
@@ -108,7 +109,7 @@ func (a *Agent) answer(p []byte, q question) (*gosnmp.SnmpPacket, *Failure) {
 	switch {
 	case err != nil && a.usm != nil:
 		return nil, a.report(p)
-	case err != nil || m.Version != a.snmp.Version:
+	case err != nil:
 		return nil, nil
 	case a.usm != nil && !a.signed(m, q):
 		return nil, nil
@@ -146,8 +147,7 @@ func (a *Agent) signed(m *gosnmp.SnmpPacket, q question) bool {
 		level = gosnmp.AuthNoPriv
 	}
 	theirs, ok := m.SecurityParameters.(*gosnmp.UsmSecurityParameters)
-	return ok && m.SecurityModel == gosnmp.UserSecurityModel && m.MsgID == q.id &&
-		m.MsgFlags&level == level && theirs.AuthoritativeEngineID == a.usm.params.AuthoritativeEngineID
+	return ok && m.SecurityModel == gosnmp.UserSecurityModel && m.MsgFlags&level == level && theirs.AuthoritativeEngineID == a.usm.params.AuthoritativeEngineID
 }
 
 // discovery decodes what an engine says of itself.
@@ -158,7 +158,7 @@ func (a *Agent) discovery(p []byte) *gosnmp.SnmpPacket {
 	}
 	theirs, ok := m.SecurityParameters.(*gosnmp.UsmSecurityParameters)
 	// RFC 3411, section 5: an engine's name has 5 to 32 bytes.
-	if n := len(theirs.AuthoritativeEngineID); !ok || n < 5 || n > 32 {
+	if !ok || len(theirs.AuthoritativeEngineID) < 5 || len(theirs.AuthoritativeEngineID) > 32 {
 		return nil
 	}
 	return m
@@ -176,7 +176,7 @@ func (a *Agent) report(p []byte) *Failure {
 
 func (a *Agent) unsigned(p []byte) *gosnmp.SnmpPacket {
 	m, err := decode(&a.usm.plain, append(a.scratch[:0], p...))
-	if err != nil || m.Version != gosnmp.Version3 || m.PDUType != gosnmp.Report || m.MsgFlags&gosnmp.AuthPriv != 0 {
+	if err != nil || m.PDUType != gosnmp.Report || m.MsgFlags&gosnmp.AuthPriv != 0 {
 		return nil
 	}
 	return m
