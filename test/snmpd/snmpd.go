@@ -115,8 +115,10 @@ func (a *Agent) run(ctx context.Context) error {
 	a.cmd = exec.Command("/usr/sbin/snmpd", "-f", "-Lf", log,
 		"-I", "-"+strings.Join(append([]string{"smux"}, a.config.Without...), ","))
 	a.cmd.Dir = a.dir
-	// An option that names the configuration would split it at commas.
-	a.cmd.Env = append(os.Environ(), "MIBS=", "SNMPCONFPATH="+a.dir, "SNMP_PERSISTENT_DIR="+filepath.Join(a.dir, "state"))
+	// An option that names the configuration would split it at commas. What it remembers, its boots
+	// for one, is read from the same path.
+	state := filepath.Join(a.dir, "state")
+	a.cmd.Env = append(os.Environ(), "MIBS=", "SNMPCONFPATH="+a.dir+":"+state, "SNMP_PERSISTENT_DIR="+state)
 	// Should this process be killed, its agents must not stay behind.
 	a.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := a.cmd.Start(); err != nil {

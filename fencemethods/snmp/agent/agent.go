@@ -252,7 +252,7 @@ type Assignment struct {
 	Value int
 }
 
-// MayWrite asks whether the credentials suffice to set an object that holds a whole number. It does
+// MayWrite asks whether an object that holds a whole number can be set with these credentials. It does
 // so by setting it to a text, which changes nothing: an agent looks at the rights first, and then
 // declines a value of the wrong type (RFC 3416, section 4.2.5). Should one fail to, the text is no
 // number that a switch understands.
@@ -263,7 +263,7 @@ func (a *Agent) MayWrite(ctx context.Context, name string) *Failure {
 	if f != nil {
 		return f
 	}
-	if f := setFailure(answer.Error); f != nil && f.Kind == fencemethods.ErrAuth {
+	if f := setFailure(answer.Error); f == failWrite || f == failNotWritable {
 		return f
 	}
 	return nil
