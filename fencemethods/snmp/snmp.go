@@ -12,6 +12,7 @@ package snmp
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/o2fence/o2fence/fencemethods"
 	"github.com/o2fence/o2fence/fencemethods/snmp/agent"
@@ -27,7 +28,10 @@ func Method() fencemethods.Method {
 		Verify:    verify,
 		Params: append(
 			agent.Params(),
-			fencemethods.Param{Name: "model", Required: true, Validate: fencemethods.OneOf(tableNames()...), Help: "kind of power strip"},
+			fencemethods.Param{
+				Name: "model", Required: true, Validate: fencemethods.OneOf(tableNames()...),
+				Help: "kind of power strip: " + strings.Join(tableNames(), ", "),
+			},
 			fencemethods.Param{
 				Name: "outlets", Required: true, Identity: true, Validate: validOutlets,
 				Help: "outlets of the node, such as 3 or 3,4; 2:3 is outlet 3 of the second device of a chain",
