@@ -3,8 +3,8 @@
 package snmp
 
 import (
+	"cmp"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -28,8 +28,9 @@ func parseOutlets(s string) ([]outlet, error) {
 		if err != nil {
 			return nil, err
 		}
-		if slices.Contains(outlets, o) {
-			return nil, fmt.Errorf("outlet %s comes twice", word)
+		// The same outlets shall be the same text, so that two nodes with them are found.
+		if n := len(outlets); n > 0 && compare(outlets[n-1], o) >= 0 {
+			return nil, fmt.Errorf("outlet %s comes twice or out of order: expected the lowest first", word)
 		}
 		outlets = append(outlets, o)
 	}
@@ -37,6 +38,10 @@ func parseOutlets(s string) ([]outlet, error) {
 		return nil, fmt.Errorf("%d outlets, expected at most %d", len(outlets), maxOutlets)
 	}
 	return outlets, nil
+}
+
+func compare(a, b outlet) int {
+	return cmp.Or(cmp.Compare(a.device, b.device), cmp.Compare(a.number, b.number))
 }
 
 func parseOutlet(word string) (outlet, error) {
@@ -68,11 +73,16 @@ func validOutlets(s string) error {
 	return err
 }
 
-// verifyOutlets refuses the number of a device in a chain where there are no chains.
+// verifyOutlets wants the number of a device in a chain where there are chains, and only there.
 func verifyOutlets(v fencemethods.Values) *fencemethods.ParamError {
 	t, _ := findTable(v["model"])
-	if !t.chained && strings.Contains(v["outlets"], ":") {
-		return &fencemethods.ParamError{Key: "outlets", Text: "a " + t.name + " has no devices in a chain: expected numbers such as 3, or 3,4"}
+	for word := range strings.SplitSeq(v["outlets"], ",") {
+		switch chained := strings.Contains(word, ":"); {
+		case chained && !t.chained:
+			return &fencemethods.ParamError{Key: "outlets", Text: "a " + t.name + " has no devices in a chain: expected numbers such as 3, or 3,4"}
+		case !chained && t.chained:
+			return &fencemethods.ParamError{Key: "outlets", Text: "a " + t.name + " has devices in a chain: expected 1:" + word + " for outlet " + word + " of the first"}
+		}
 	}
 	return nil
 }
