@@ -88,7 +88,7 @@ func within(t testing.TB, limit time.Duration) context.Context {
 }
 
 func TestEveryModelIsSwitched(t *testing.T) {
-	for _, kind := range tables {
+	for _, kind := range tables() {
 		t.Run(kind.name, func(t *testing.T) {
 			t.Parallel()
 			node, other := outlet{1, 3}, outlet{1, 4}
@@ -133,6 +133,17 @@ func TestSnmpgetAgreesOnTheOutlet(t *testing.T) {
 		if got := strings.TrimSpace(string(out)); got != step.want || err != nil {
 			t.Errorf("snmpget says %q, %v; want %s", got, err, step.want)
 		}
+	}
+}
+
+func TestCheckFindsAnOutletThatCannotBeSwitched(t *testing.T) {
+	kind, _ := findTable("apc-rpdu")
+	c := pdu(kind, map[outlet]power{{1, 3}: &socket{on: true}})
+	for i := range c.Objects {
+		c.Objects[i].Set = nil
+	}
+	if err := openAt(t, startPDU(t, c), "apc-rpdu", "3", nil).Check(soon(t)); !errors.Is(err, fencemethods.ErrRefused) {
+		t.Errorf("%v, want %v", err, fencemethods.ErrRefused)
 	}
 }
 

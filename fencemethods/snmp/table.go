@@ -42,59 +42,61 @@ type table struct {
 
 // tables are the kinds of power strips there are. The objects are those of PowerNet-MIB,
 // TRIPPLITE-PRODUCTS, EATON-EPDU-MIB and PULIZZI's MIB.
-var tables = []table{
-	{
-		name: "apc-rpdu", id: []string{apc + ".1.3.4.5"},
-		state: apc + ".1.1.12.3.5.1.1.4.%d", command: apc + ".1.1.12.3.3.1.1.4.%d",
-		firstState: 1, firstCommand: 1, on: 1, off: 2, setOn: 1, setOff: 2,
-	},
-	{
-		name: "apc-rpdu-6", id: []string{apc + ".1.3.4.6"}, // firmware 6
-		state: apc + ".1.1.4.4.2.1.3.%d", command: apc + ".1.1.12.3.3.1.1.4.%d",
-		firstState: 1, firstCommand: 1, on: 1, off: 2, setOn: 1, setOff: 2,
-	},
-	{
-		name: "apc-masterswitch", id: []string{apc + ".1.3.4."}, // all of them have this old table
-		state: apc + ".1.1.4.4.2.1.3.%d", command: apc + ".1.1.4.4.2.1.3.%d",
-		firstState: 1, firstCommand: 1, on: 1, off: 2, setOn: 1, setOff: 2,
-	},
-	{
-		name: "apc-masterswitch-plus", id: []string{apc + ".1.3.4.4"},
-		state: apc + ".1.1.6.7.1.1.5.%d.1.%d", command: apc + ".1.1.6.5.1.1.5.%d.1.%d", chained: true,
-		firstState: 1, firstCommand: 1, on: 1, off: 2, setOn: 1, setOff: 3,
-	},
-	{
-		name: "eaton-managed", id: []string{eaton + ".6.6.6", eaton + ".6.6.6."},
-		state: eaton + ".6.6.6.1.2.2.1.3.%d", command: eaton + ".6.6.6.1.2.2.1.3.%d",
-		firstState: 0, firstCommand: 0, on: 1, off: 0, setOn: 1, setOff: 0, // and 2 is a cycle
-	},
-	{
-		name: "eaton-switched", id: []string{pulizzi + ".1", pulizzi + ".2"},
-		state: pulizzi + ".2.6.3.%d.0", command: pulizzi + ".2.6.2.%d.0",
-		firstState: 1, firstCommand: 2, on: 1, off: 2, setOn: 1, setOff: 2, // command 1 is for all outlets
-	},
-	{
-		name: "tripplite", id: []string{tripplite + ".1"},
-		state: tripplite + ".10.2.3.5.1.2.1.%d", command: tripplite + ".10.2.3.5.1.4.1.%d",
-		firstState: 1, firstCommand: 1, on: 2, off: 1, setOn: 2, setOff: 1,
-	},
-	{
-		name: "tripplite-lx", id: []string{tripplite + ".1.1.1"},
-		state: tripplite + ".1.1.3.2.3.3.1.1.4.1.%d", command: tripplite + ".1.1.3.2.3.3.1.1.6.1.%d",
-		firstState: 1, firstCommand: 1, on: 2, off: 1, setOn: 2, setOff: 1,
-	},
+func tables() []table {
+	return []table{
+		{
+			name: "apc-rpdu", id: []string{apc + ".1.3.4.5"},
+			state: apc + ".1.1.12.3.5.1.1.4.%d", command: apc + ".1.1.12.3.3.1.1.4.%d",
+			firstState: 1, firstCommand: 1, on: 1, off: 2, setOn: 1, setOff: 2,
+		},
+		{
+			name: "apc-rpdu-6", id: []string{apc + ".1.3.4.6"}, // firmware 6
+			state: apc + ".1.1.4.4.2.1.3.%d", command: apc + ".1.1.12.3.3.1.1.4.%d",
+			firstState: 1, firstCommand: 1, on: 1, off: 2, setOn: 1, setOff: 2,
+		},
+		{
+			name: "apc-masterswitch", id: []string{apc + ".1.3.4."}, // all of them have this old table
+			state: apc + ".1.1.4.4.2.1.3.%d", command: apc + ".1.1.4.4.2.1.3.%d",
+			firstState: 1, firstCommand: 1, on: 1, off: 2, setOn: 1, setOff: 2,
+		},
+		{
+			name: "apc-masterswitch-plus", id: []string{apc + ".1.3.4.4"},
+			state: apc + ".1.1.6.7.1.1.5.%d.1.%d", command: apc + ".1.1.6.5.1.1.5.%d.1.%d", chained: true,
+			firstState: 1, firstCommand: 1, on: 1, off: 2, setOn: 1, setOff: 3,
+		},
+		{
+			name: "eaton-managed", id: []string{eaton + ".6.6.6", eaton + ".6.6.6."},
+			state: eaton + ".6.6.6.1.2.2.1.3.%d", command: eaton + ".6.6.6.1.2.2.1.3.%d",
+			firstState: 0, firstCommand: 0, on: 1, off: 0, setOn: 1, setOff: 0, // and 2 is a cycle
+		},
+		{
+			name: "eaton-switched", id: []string{pulizzi + ".1", pulizzi + ".2"},
+			state: pulizzi + ".2.6.3.%d.0", command: pulizzi + ".2.6.2.%d.0",
+			firstState: 1, firstCommand: 2, on: 1, off: 2, setOn: 1, setOff: 2, // command 1 is for all outlets
+		},
+		{
+			name: "tripplite", id: []string{tripplite + ".1"},
+			state: tripplite + ".10.2.3.5.1.2.1.%d", command: tripplite + ".10.2.3.5.1.4.1.%d",
+			firstState: 1, firstCommand: 1, on: 2, off: 1, setOn: 2, setOff: 1,
+		},
+		{
+			name: "tripplite-lx", id: []string{tripplite + ".1.1.1"},
+			state: tripplite + ".1.1.3.2.3.3.1.1.4.1.%d", command: tripplite + ".1.1.3.2.3.3.1.1.6.1.%d",
+			firstState: 1, firstCommand: 1, on: 2, off: 1, setOn: 2, setOff: 1,
+		},
+	}
 }
 
 func tableNames() []string {
 	var names []string
-	for _, t := range tables {
+	for _, t := range tables() {
 		names = append(names, t.name)
 	}
 	return names
 }
 
 func findTable(name string) (table, bool) {
-	for _, t := range tables {
+	for _, t := range tables() {
 		if t.name == name {
 			return t, true
 		}

@@ -66,9 +66,9 @@ func Params() []fencemethods.Param {
 		},
 		{Name: "community_file", Secret: true, Help: "versions 1 and 2c: file that holds a community that may write"},
 		{Name: "user", Validate: validUser, Help: "version 3: user name, of one that may write"},
-		{Name: "auth", Validate: fencemethods.OneOf(names(hashes)...), Help: "version 3: authentication protocol: " + strings.Join(names(hashes), ", ")},
+		{Name: "auth", Validate: fencemethods.OneOf(names(hashes())...), Help: "version 3: authentication protocol: " + strings.Join(names(hashes()), ", ")},
 		{Name: "auth_file", Secret: true, Help: "version 3: file that holds the authentication passphrase"},
-		{Name: "priv", Validate: fencemethods.OneOf(names(ciphers)...), Help: "version 3: privacy protocol: " + strings.Join(names(ciphers), ", ")},
+		{Name: "priv", Validate: fencemethods.OneOf(names(ciphers())...), Help: "version 3: privacy protocol: " + strings.Join(names(ciphers()), ", ")},
 		{Name: "priv_file", Secret: true, Help: "version 3: file that holds the privacy passphrase"},
 		{Name: "sysname", Help: "the device's sysName, which it then has to have"},
 		{

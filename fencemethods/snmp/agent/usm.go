@@ -28,22 +28,26 @@ type protocol[P any] struct {
 }
 
 // hashes are the authentication protocols (RFC 3414, RFC 7860).
-var hashes = []protocol[gosnmp.SnmpV3AuthProtocol]{
-	{"sha512", gosnmp.SHA512, 64},
-	{"sha384", gosnmp.SHA384, 48},
-	{"sha256", gosnmp.SHA256, 32},
-	{"sha224", gosnmp.SHA224, 28},
-	{"sha", gosnmp.SHA, 20},
-	{"md5", gosnmp.MD5, 16},
+func hashes() []protocol[gosnmp.SnmpV3AuthProtocol] {
+	return []protocol[gosnmp.SnmpV3AuthProtocol]{
+		{"sha512", gosnmp.SHA512, 64},
+		{"sha384", gosnmp.SHA384, 48},
+		{"sha256", gosnmp.SHA256, 32},
+		{"sha224", gosnmp.SHA224, 28},
+		{"sha", gosnmp.SHA, 20},
+		{"md5", gosnmp.MD5, 16},
+	}
 }
 
 // ciphers are the privacy protocols (RFC 3414, RFC 3826). Keys that are longer than the hash have
 // to be stretched, which vendors do in two ways; there is none of that here.
-var ciphers = []protocol[gosnmp.SnmpV3PrivProtocol]{
-	{"aes", gosnmp.AES, 16},
-	{"aes192", gosnmp.AES192, 24},
-	{"aes256", gosnmp.AES256, 32},
-	{"des", gosnmp.DES, 16},
+func ciphers() []protocol[gosnmp.SnmpV3PrivProtocol] {
+	return []protocol[gosnmp.SnmpV3PrivProtocol]{
+		{"aes", gosnmp.AES, 16},
+		{"aes192", gosnmp.AES192, 24},
+		{"aes256", gosnmp.AES256, 32},
+		{"des", gosnmp.DES, 16},
+	}
 }
 
 func names[P any](protocols []protocol[P]) []string {
@@ -64,7 +68,7 @@ func find[P any](protocols []protocol[P], name string) protocol[P] {
 }
 
 func verifyKeys(auth, priv string) *fencemethods.ParamError {
-	if hash, cipher := find(hashes, auth), find(ciphers, priv); hash.size < cipher.size {
+	if hash, cipher := find(hashes(), auth), find(ciphers(), priv); hash.size < cipher.size {
 		return &fencemethods.ParamError{
 			Key:  "priv",
 			Text: fmt.Sprintf("%s needs a key of %d bytes, and auth = %s makes %d: expected auth = sha256 or more", priv, cipher.size, auth, hash.size),
@@ -89,7 +93,7 @@ type usm struct {
 // user reads the passphrases and makes keys of them here, once and for all. Gosnmp would do it when
 // it meets the engine, which takes 200,000 allocations, and keep the passphrases for ever.
 func (a *Agent) user(v fencemethods.Values) error {
-	hash, cipher := find(hashes, v["auth"]), find(ciphers, v["priv"])
+	hash, cipher := find(hashes(), v["auth"]), find(ciphers(), v["priv"])
 	u := &usm{hash: hash.value.HashType()}
 	a.usm = u
 	var err error
