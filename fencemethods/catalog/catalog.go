@@ -9,7 +9,9 @@ import (
 
 	"github.com/o2fence/o2fence/bridge/nearest"
 	"github.com/o2fence/o2fence/fencemethods"
+	"github.com/o2fence/o2fence/fencemethods/ifmib"
 	"github.com/o2fence/o2fence/fencemethods/ipmi"
+	"github.com/o2fence/o2fence/fencemethods/snmp"
 	"github.com/o2fence/o2fence/fencemethods/testmethod"
 )
 
@@ -17,6 +19,8 @@ import (
 func Methods() []fencemethods.Method {
 	return []fencemethods.Method{
 		ipmi.Method(),
+		snmp.Method(),
+		ifmib.Method(),
 		testmethod.Method(),
 	}
 }
