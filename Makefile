@@ -15,7 +15,7 @@ GOFUMPT   = go run mvdan.cc/gofumpt@v0.12.0
 STATIC    = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 MISSED   ?= 5
 
-.PHONY: all help deps modules programs demo test short style check loc install clean
+.PHONY: all help deps modules programs demo test short bench-methods style check loc install clean
 
 all: modules programs
 
@@ -25,6 +25,7 @@ help:
 	@echo 'make demo        the demonstration; MISSED=3 notices a dead node sooner'
 	@echo 'make test        all tests'
 	@echo 'make short       the tests without virtual machines'
+	@echo 'make bench-methods   fence methods against Debian'"'"'s agents, into build/bench/methods.json'
 	@echo 'make style       formatters, vet, staticcheck, checkpatch, sparse'
 	@echo 'make loc         count the kernel code'
 	@echo 'make install     onto this machine, or below DESTDIR'
@@ -52,6 +53,10 @@ test: deps modules programs
 
 short: programs
 	go test -short ./...
+
+bench-methods:
+	@scripts/deps bench
+	go run ./test/bench/methods -json build/bench/methods.json
 
 style: loc
 	@scripts/deps style
