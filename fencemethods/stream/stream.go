@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+// Package stream is a stream socket for the path of a fence, for methods that speak TCP or to a
+// Unix socket. Package net starts a goroutine for a connection that a context can end; this starts
+// none and makes no timer. It notices when the fence is called off, and waits for nothing without
+// a limit. (R19)
+package stream
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+	"time"
+)
+
+// glance is how often a Conn that waits looks whether the fence was called off.
+const glance = 100 * time.Millisecond
+
+// An Address is where a Conn leads. It is made beforehand, and nothing is looked up.
+type Address struct {
+	family   int
+	sockaddr syscall.Sockaddr
+}
+
+// TCP returns the address of a TCP port.
+func TCP(addr netip.AddrPort) Address {
+	ip := addr.Addr().Unmap()
+	if ip.Is4() {
+		return Address{syscall.AF_INET, &syscall.SockaddrInet4{Port: int(addr.Port()), Addr: ip.As4()}}
+	}
+	return Address{syscall.AF_INET6, &syscall.SockaddrInet6{Port: int(addr.Port()), Addr: ip.As16()}}
+}
+
+// Unix returns the address of a Unix socket.
+func Unix(path string) Address {
+	return Address{syscall.AF_UNIX, &syscall.SockaddrUnix{Name: path}}
+}
+
+// A Conn is a connection. One goroutine uses it at a time; it is a net.Conn for crypto/tls only,
+// and has no addresses.
+type Conn struct {
+	ctx   context.Context
+	file  *os.File
+	until time.Time
+}
+
+// Connect connects until then at most. The context, which must stay valid as long as the Conn, ends
+// all that waits when it is done.
+func Connect(ctx context.Context, to Address, until time.Time) (*Conn, error) {
+	fd, err := syscall.Socket(to.family, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	if to.family != syscall.AF_UNIX {
+		// Questions are small and waited for. That this fails is of no consequence.
+		_ = syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1)
+	}
+	c := &Conn{ctx: ctx, file: os.NewFile(uintptr(fd), "socket"), until: until}
+	if err := c.connect(to.sockaddr); err != nil {
+		c.file.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *Conn) connect(to syscall.Sockaddr) error {
+	raw, err := c.file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return c.wait(c.file.SetWriteDeadline, func() error {
+		var failed error
+		err := raw.Write(func(fd uintptr) bool {
+			failed = syscall.Connect(int(fd), to)
+			// A Unix socket whose backlog is full says EAGAIN, and nothing tells when it no
+			// longer is: that is for the caller to try again.
+			return failed != syscall.EINPROGRESS && failed != syscall.EALREADY && failed != syscall.EINTR
+		})
+		if err == nil && failed != nil && failed != syscall.EISCONN {
+			return os.NewSyscallError("connect", failed)
+		}
+		return err
+	})
+}
+
+// Limit sets until when what follows may take.
+func (c *Conn) Limit(until time.Time) { c.until = until }
+
+// wait calls what waits, again and again, each time for a glance at most.
+func (c *Conn) wait(setDeadline func(time.Time) error, do func() error) error {
+	for {
+		if err := c.ctx.Err(); err != nil {
+			return err
+		}
+		next := time.Now().Add(glance)
+		last := !next.Before(c.until)
+		if last {
+			next = c.until
+		}
+		if err := setDeadline(next); err != nil {
+			return err
+		}
+		if err := do(); !errors.Is(err, os.ErrDeadlineExceeded) || last {
+			return err
+		}
+	}
+}
+
+// Read reads what there is, and waits for it until the limit: os.ErrDeadlineExceeded.
+func (c *Conn) Read(b []byte) (n int, err error) {
+	err = c.wait(c.file.SetReadDeadline, func() (err error) {
+		n, err = c.file.Read(b)
+		return err
+	})
+	return n, err
+}
+
+// Write writes all of b, or fails.
+func (c *Conn) Write(b []byte) (n int, err error) {
+	err = c.wait(c.file.SetWriteDeadline, func() error {
+		m, err := c.file.Write(b[n:])
+		n += m
+		return err
+	})
+	return n, err
+}
+
+// Close gives the socket back.
+func (c *Conn) Close() error { return c.file.Close() }
+
+// LocalAddr returns nil.
+func (c *Conn) LocalAddr() net.Addr { return nil }
+
+// RemoteAddr returns nil.
+func (c *Conn) RemoteAddr() net.Addr { return nil }
+
+// SetDeadline does nothing: Limit does.
+func (c *Conn) SetDeadline(time.Time) error { return nil }
+
+// SetReadDeadline does nothing: Limit does.
+func (c *Conn) SetReadDeadline(time.Time) error { return nil }
+
+// SetWriteDeadline does nothing: Limit does.
+func (c *Conn) SetWriteDeadline(time.Time) error { return nil }
