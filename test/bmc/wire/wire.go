@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-// Package wire is a UDP relay to put between a client and its device: a wire that can be made to
-// lose, repeat, delay, damage and invent packets, while both ends are real.
+// Package wire is a relay to put between a client and its device: a wire that can be made to lose,
+// repeat, delay, damage and invent packets, while both ends are real. A Wire carries UDP, a Stream
+// carries TCP.
 package wire
 
 import (
@@ -20,10 +21,9 @@ type Wire struct {
 	front    *net.UDPConn // clients talk to this
 	stranger *net.UDPConn // forged answers come from here
 	wg       sync.WaitGroup
+	switchboard
 
 	mu     sync.Mutex
-	fault  Fault
-	counts [2]int
 	lines  map[netip.AddrPort]*net.UDPConn // to the device, one for each client
 	closed bool
 }
@@ -34,9 +34,8 @@ type Packet struct {
 	Answer bool // from the device
 	N      int  // counts packets of this direction, from 0, since the fault was set
 
-	wire   *Wire
-	client netip.AddrPort
-	line   *net.UDPConn
+	deliver func([]byte)
+	forge   func([]byte) // nil where the protocol below keeps strangers out
 }
 
 // New lays a wire to device.
@@ -65,13 +64,6 @@ func listen() (*net.UDPConn, error) {
 // Addr is where clients find the device.
 func (w *Wire) Addr() netip.AddrPort { return w.front.LocalAddr().(*net.UDPAddr).AddrPort() }
 
-// SetFault makes the wire faulty from the next packet on; nil mends it.
-func (w *Wire) SetFault(f Fault) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.fault, w.counts = f, [2]int{}
-}
-
 // Close cuts the wire and waits until nothing moves on it.
 func (w *Wire) Close() error {
 	w.mu.Lock()
@@ -93,7 +85,7 @@ func (w *Wire) serve() {
 			return
 		}
 		if line := w.line(client); line != nil {
-			w.carry(Packet{Data: bytes.Clone(b[:n]), wire: w, client: client, line: line})
+			w.carry(bytes.Clone(b[:n]), false, func(data []byte) { _, _ = line.Write(data) }, w.forge(client))
 		}
 	}
 }
@@ -121,7 +113,7 @@ func (w *Wire) answers(line *net.UDPConn, client netip.AddrPort) {
 		n, err := line.Read(b)
 		switch {
 		case err == nil:
-			w.carry(Packet{Data: bytes.Clone(b[:n]), Answer: true, wire: w, client: client, line: line})
+			w.carry(bytes.Clone(b[:n]), true, func(data []byte) { _, _ = w.front.WriteToUDPAddrPort(data, client) }, w.forge(client))
 		case w.isClosed():
 			return
 		} // any other error is the device's port being closed: it may open again
@@ -134,34 +126,50 @@ func (w *Wire) isClosed() bool {
 	return w.closed
 }
 
-func (w *Wire) carry(p Packet) {
-	w.mu.Lock()
-	fault, count := w.fault, &w.counts[0]
-	if p.Answer {
-		count = &w.counts[1]
+// forge returns what sends client something from an address that is not the device's.
+func (w *Wire) forge(client netip.AddrPort) func([]byte) {
+	return func(data []byte) { _, _ = w.stranger.WriteToUDPAddrPort(data, client) }
+}
+
+// A switchboard has the fault of a wire, and counts what it is called for.
+type switchboard struct {
+	mu     sync.Mutex
+	fault  Fault
+	counts [2]int
+}
+
+// SetFault makes the wire faulty from the next packet on; nil mends it.
+func (s *switchboard) SetFault(f Fault) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fault, s.counts = f, [2]int{}
+}
+
+func (s *switchboard) carry(data []byte, answer bool, deliver, forge func([]byte)) {
+	s.mu.Lock()
+	fault, count := s.fault, &s.counts[0]
+	if answer {
+		count = &s.counts[1]
 	}
-	p.N = *count
+	n := *count
 	*count++
-	w.mu.Unlock()
+	s.mu.Unlock()
 	if fault == nil {
 		fault = Packet.Pass
 	}
-	fault(p)
+	fault(Packet{Data: data, Answer: answer, N: n, deliver: deliver, forge: forge})
 }
 
 // Pass delivers the packet as it is.
 func (p Packet) Pass() { p.Deliver(p.Data) }
 
 // Deliver delivers other data in the packet's place. It may be called more than once, at any time.
-func (p Packet) Deliver(data []byte) {
-	if p.Answer {
-		_, _ = p.wire.front.WriteToUDPAddrPort(data, p.client)
-		return
-	}
-	_, _ = p.line.Write(data)
-}
+func (p Packet) Deliver(data []byte) { p.deliver(data) }
 
-// Forge sends data to the packet's client from an address that is not the device's.
+// Forge sends data to the packet's client from an address that is not the device's. On a Stream,
+// nobody could take notice.
 func (p Packet) Forge(data []byte) {
-	_, _ = p.wire.stranger.WriteToUDPAddrPort(data, p.client)
+	if p.forge != nil {
+		p.forge(data)
+	}
 }
