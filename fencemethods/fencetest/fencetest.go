@@ -38,6 +38,12 @@ type Peer struct {
 	Absent   map[string]string            // parameters that lead where nothing listens
 	SetFault func(wire.Fault)             // makes its wire faulty
 	Restart  func() error                 // restarts it; it forgets its sessions
+
+	// Stream says that the wire is a wire.Stream: no stranger is heard on it.
+	Stream bool
+	// Sealed says that whatever is put into a connection ends it, as with TLS. A fault in every
+	// answer then cannot be survived, only not be believed.
+	Sealed bool
 }
 
 const (
