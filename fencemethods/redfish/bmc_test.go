@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+package redfish
+
+import (
+	"flag"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"github.com/o2fence/o2fence/fencemethods"
+	"github.com/o2fence/o2fence/fencemethods/fencetest"
+	"github.com/o2fence/o2fence/test/bmc/wire"
+	"github.com/o2fence/o2fence/test/redfishd"
+)
+
+const (
+	testUser     = "fence"
+	testPassword = `s3cret"Passw0rd\`
+)
+
+// TestMain lets many cases wait at the same time: most of them do nothing else.
+func TestMain(m *testing.M) {
+	if os.Getenv(serveVar) != "" {
+		serveBMC()
+		return
+	}
+	flag.Parse()
+	if err := flag.Set("test.parallel", "16"); err != nil {
+		panic(err)
+	}
+	m.Run()
+}
+
+func TestOffIsProvenWithBasicAuthentication(t *testing.T) {
+	fencetest.Run(t, fencetest.Harness{Method: Method(), Start: start(redfishd.Habits{}, nil), Many: 100})
+}
+
+// The password is sent once, and a session that the BMC has forgotten is opened again.
+func TestOffIsProvenWithSessions(t *testing.T) {
+	habits := redfishd.Habits{NoBasic: true, Slash: true, Whole: true}
+	fencetest.Run(t, fencetest.Harness{
+		Method: Method(), Start: start(habits, map[string]string{"auth": "session"}), Many: 10,
+	})
+}
+
+// start makes a harness of a BMC with a wire before it.
+func start(h redfishd.Habits, others map[string]string) func(*testing.T, *fencetest.Machine) fencetest.Peer {
+	return func(t *testing.T, m *fencetest.Machine) fencetest.Peer {
+		s := startBMC(t, m, h)
+		w, err := wire.NewStream("tcp4", s.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { w.Close() })
+		p := params(t, s)
+		p["port"], p["retry_ms"] = strconv.Itoa(w.Port()), "300"
+		maps.Copy(p, others)
+		return fencetest.Peer{
+			Params: p,
+			Secret: testPassword,
+			Wrong: map[string]map[string]string{
+				"wrong password":    {"password_file": file(t, "notThePassword")},
+				"unknown user":      {"user": "nobody"},
+				"other certificate": {"certificate": startBMC(t, m, redfishd.Habits{}).Fingerprint()},
+				"other CA":          {"certificate": file(t, string(startBMC(t, m, redfishd.Habits{}).CA()))},
+			},
+			Absent:   map[string]string{"port": strconv.Itoa(closedPort(t))},
+			SetFault: w.SetFault,
+			Restart:  s.Restart,
+			Stream:   true,
+			Sealed:   true,
+		}
+	}
+}
+
+func startBMC(t testing.TB, m *fencetest.Machine, h redfishd.Habits) *redfishd.Server {
+	t.Helper()
+	s, err := redfishd.Start(redfishd.Config{User: testUser, Password: testPassword, Power: m, Habits: h})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func params(t testing.TB, s *redfishd.Server) map[string]string {
+	return map[string]string{
+		"addr": "127.0.0.1", "port": strconv.Itoa(int(s.Addr().Port())), "system": redfishd.System,
+		"user": testUser, "password_file": file(t, testPassword), "certificate": s.Fingerprint(),
+	}
+}
+
+// open opens a device for s, some of whose parameters are others.
+func open(t testing.TB, s *redfishd.Server, others map[string]string) fencemethods.Device {
+	t.Helper()
+	p := params(t, s)
+	maps.Copy(p, others)
+	d, err := Method().Open(fencemethods.Target{Name: "node1"}, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	return d
+}
+
+func file(t testing.TB, text string) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// closedPort is a port that nothing listens on.
+func closedPort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}

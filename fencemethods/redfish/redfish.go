@@ -1,0 +1,399 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+// Package redfish fences through a node's BMC: DMTF's Redfish, JSON over HTTPS.
+//
+// It posts the reset "ForceOff", never "GracefulShutdown", to the node's ComputerSystem. A BMC
+// acknowledges that at once and acts later, so that the answer proves nothing: PowerState is read
+// until it says Off. "PoweringOff" is not off.
+//
+// Each operation has a TLS connection of its own and ends with the first Off that it reads there, so
+// an Off that somebody read earlier cannot be taken for it. The BMC's certificate is pinned, or
+// verified by a CA; there is no third way. HTTP is parsed by net/http and TLS spoken by crypto/tls,
+// over package stream's socket: no goroutine and no timer, and all that allocates is in MemoryKiB.
+//
+// Clause numbers are those of the Redfish Specification, DSP0266 1.15.
+package redfish
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/o2fence/o2fence/fencemethods"
+	"github.com/o2fence/o2fence/fencemethods/stream"
+)
+
+// maxBody is the longest answer in bytes that is read. A ComputerSystem has 3,000 to 30,000.
+const maxBody = 64 << 10
+
+// Method describes this method.
+func Method() fencemethods.Method {
+	return fencemethods.Method{
+		Name:      "redfish",
+		Summary:   "power off through the BMC, by Redfish over HTTPS",
+		MemoryKiB: 4096,
+		New:       New,
+		Params: []fencemethods.Param{
+			{Name: "addr", Required: true, Identity: true, Validate: validAddr, Help: "IP address of the BMC"},
+			{Name: "port", Default: "443", Identity: true, Validate: fencemethods.Between(1, 65535), Help: "TCP port of the BMC"},
+			{
+				Name: "system", Required: true, Identity: true, Validate: validSystem,
+				Help: "path of the node's ComputerSystem on the BMC, such as /redfish/v1/Systems/1",
+			},
+			{
+				Name: "certificate", Required: true, Validate: validCertificate,
+				Help: "the SHA-256 fingerprint of the BMC's certificate, or the absolute path of a PEM file with the CA that issued it",
+			},
+			{
+				Name: "certificate_name", Validate: validName,
+				Help: "the name in a certificate that a CA issued, where it does not hold addr",
+			},
+			{Name: "user", Required: true, Validate: validUser, Help: "user name on the BMC"},
+			{Name: "password_file", Required: true, Secret: true, Help: "file that holds the user's password"},
+			{
+				Name: "auth", Default: "basic", Validate: fencemethods.OneOf("basic", "session"),
+				Help: "how to log in: basic with each request, or session once for each operation",
+			},
+			{
+				Name: "retry_ms", Default: "5000", Validate: fencemethods.Between(100, 60000),
+				Help: "milliseconds after which an unanswered request is asked again, on a new connection",
+			},
+		},
+	}
+}
+
+func validAddr(s string) error {
+	addr, err := netip.ParseAddr(s)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%q is not an IP address; names are not looked up, since that may fail or hang at fence time", s)
+	case addr.Zone() != "":
+		return fmt.Errorf("%q has a zone; give an address that is valid without one", s)
+	}
+	return nil
+}
+
+func validSystem(s string) error {
+	if !strings.HasPrefix(s, "/redfish/v1/") || !isPath(s) {
+		return fmt.Errorf("%q is not a path below /redfish/v1/, such as /redfish/v1/Systems/1", s)
+	}
+	return nil
+}
+
+// maxPath is the longest path in bytes that a request has room for.
+const maxPath = 256
+
+// isPath reports whether s can stand in a request line as it is, whoever it comes from.
+func isPath(s string) bool {
+	if len(s) > maxPath || !strings.HasPrefix(s, "/") || strings.HasPrefix(s, "//") {
+		return false
+	}
+	for _, c := range []byte(s) {
+		if c <= ' ' || c >= 0x7f || c == '?' || c == '#' || c == '\\' {
+			return false
+		}
+	}
+	return true
+}
+
+// validUser keeps out what HTTP's basic authentication cannot carry (RFC 7617, 2).
+func validUser(s string) error {
+	if len(s) > 128 {
+		return errors.New("longer than 128 bytes")
+	}
+	for _, c := range []byte(s) {
+		if c < ' ' || c == 0x7f || c == ':' {
+			return errors.New("holds a colon or a control character, which a user name must not")
+		}
+	}
+	return nil
+}
+
+// A device is the BMC of one node.
+type device struct {
+	address  stream.Address
+	config   *tls.Config
+	host     string // for the Host header
+	system   string
+	user     string
+	patience time.Duration
+	auth     fencemethods.Secret // the header of basic authentication, or nil
+	login    fencemethods.Secret // the body that opens a session, or nil
+
+	deadline time.Time
+	state    fencemethods.State // as last read in this attempt, unless a command has gone out since
+	reset    reset              // as last read
+	told     bool               // state is what was read, if only that the BMC does not know
+	heard    bool               // an HTTP answer came since the operation began
+
+	conn    *stream.Conn // nil when there is none
+	secure  *tls.Conn    // over conn
+	in      *bufio.Reader
+	asked   http.Request
+	token   string // of the session
+	session string // its path
+	out     []byte
+	body    []byte
+}
+
+// New makes the device; it sends nothing.
+func New(_ fencemethods.Target, v fencemethods.Values) (fencemethods.Device, error) {
+	addr, err := netip.ParseAddr(v["addr"])
+	if err != nil {
+		return nil, err
+	}
+	to := netip.AddrPortFrom(addr.Unmap(), uint16(v.Int("port")))
+	config, err := tlsConfig(v["certificate"], v["certificate_name"], to.Addr())
+	if err != nil {
+		return nil, err
+	}
+	password, err := fencemethods.ReadSecret(v["password_file"])
+	if err != nil {
+		return nil, err
+	}
+	defer password.Wipe()
+	d := &device{
+		address: stream.TCP(to), config: config, host: to.String(), system: v["system"], user: v["user"],
+		patience: time.Duration(v.Int("retry_ms")) * time.Millisecond,
+		in:       bufio.NewReaderSize(nil, 4096),
+		out:      make([]byte, 0, 8<<10), body: make([]byte, maxBody),
+	}
+	if v["auth"] == "session" {
+		d.login = loginBody(v["user"], password)
+	} else {
+		d.auth = basic(v["user"], password)
+	}
+	return d, nil
+}
+
+// basic returns the header of basic authentication (13.3.3; RFC 7617). It makes no copy of the
+// password but the one that it wipes.
+func basic(user string, password fencemethods.Secret) fencemethods.Secret {
+	both := append(append(make([]byte, 0, len(user)+1+len(password)), user...), ':')
+	both = append(both, password...)
+	defer clear(both)
+	header := append(make([]byte, 0, 32+base64.StdEncoding.EncodedLen(len(both))), "Authorization: Basic "...)
+	return append(base64.StdEncoding.AppendEncode(header, both), "\r\n"...)
+}
+
+// loginBody returns what opens a session (13.3.4.1).
+func loginBody(user string, password fencemethods.Secret) fencemethods.Secret {
+	b := append(make([]byte, 0, 64+6*(len(user)+len(password))), `{"UserName":`...)
+	b = append(appendString(b, []byte(user)), `,"Password":`...)
+	return append(appendString(b, password), '}')
+}
+
+// appendString appends a JSON string. encoding/json would leave copies of a password behind.
+func appendString(b, s []byte) []byte {
+	const digits = "0123456789abcdef"
+	b = append(b, '"')
+	for _, c := range s {
+		switch {
+		case c == '"' || c == '\\':
+			b = append(b, '\\', c)
+		case c < ' ':
+			b = append(b, `\u00`...)
+			b = append(b, digits[c>>4], digits[c&15])
+		default:
+			b = append(b, c)
+		}
+	}
+	return append(b, '"')
+}
+
+// Off powers the node down.
+func (d *device) Off(ctx context.Context) error {
+	_, err := d.operate(ctx, func() *failure { return d.drive(ctx, fencemethods.Off) }, fencemethods.Off)
+	return err
+}
+
+// On powers the node up.
+func (d *device) On(ctx context.Context) error {
+	_, err := d.operate(ctx, func() *failure { return d.drive(ctx, fencemethods.On) }, fencemethods.On)
+	return err
+}
+
+// Status reads the power state.
+func (d *device) Status(ctx context.Context) (fencemethods.State, error) {
+	return d.operate(ctx, func() *failure { return d.read(ctx) }, fencemethods.Unknown)
+}
+
+// Check reads the power state too, and whether Off would be obeyed.
+func (d *device) Check(ctx context.Context) error {
+	_, err := d.operate(ctx, func() *failure { return d.check(ctx) }, fencemethods.Unknown)
+	return err
+}
+
+// Close wipes the password.
+func (d *device) Close() error {
+	d.hangUp()
+	d.auth.Wipe()
+	d.login.Wipe()
+	clear(d.out[:cap(d.out)])
+	return nil
+}
+
+// sameFailures is how many attempts running have to fail in the same way before that counts as the
+// BMC's answer: while it restarts it may say anything.
+const sameFailures = 3
+
+// The waits between attempts bound what they allocate: a TLS connection each.
+const (
+	firstPause = 250 * time.Millisecond
+	lastPause  = 2 * time.Second
+)
+
+// operate attempts to do something until that succeeds, the BMC has made clear that it will not, or
+// time is up. It returns how the power was last read.
+func (d *device) operate(ctx context.Context, do func() *failure, want fencemethods.State) (fencemethods.State, error) {
+	d.deadline, _ = ctx.Deadline()
+	d.heard = false
+	defer d.hangUp()
+	defer d.logOut(ctx)
+	last := new(failure)
+	same, pause := 0, firstPause
+	for {
+		d.state, d.told = fencemethods.Unknown, false
+		f := do()
+		if f == nil {
+			return d.state, nil
+		}
+		d.hangUp()
+		if f == failNoTime && !d.told && last.Kind != nil {
+			f = last // which says more than an attempt that had no time
+		}
+		if *f != *last {
+			last, same = f, 0
+		}
+		if same++; same == sameFailures && final(f) {
+			return fencemethods.Unknown, f
+		}
+		d.sleep(ctx, pause)
+		if d.over(ctx) {
+			return fencemethods.Unknown, d.giveUp(ctx, want, f)
+		}
+		pause = min(2*pause, lastPause)
+	}
+}
+
+// giveUp says what is known when time is up; f is what ended the last attempt.
+func (d *device) giveUp(ctx context.Context, want fencemethods.State, f *failure) error {
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		return ctx.Err()
+	case d.state == fencemethods.On && want == fencemethods.Off:
+		return failStillOn
+	case d.state == fencemethods.Off && want == fencemethods.On:
+		return failStillOff
+	case f != failSilent && f != failNoTime && f != failHungUp:
+		return f
+	case f == failNoTime && d.told:
+		return failUnproven
+	case d.heard:
+		return failLost
+	case f == failNoTime:
+		return failSilent
+	}
+	return f
+}
+
+// over reports whether the operation's time is up, or its answer no longer wanted.
+func (d *device) over(ctx context.Context) bool {
+	return ctx.Err() != nil || !time.Now().Before(d.deadline)
+}
+
+// sleep sleeps so long, or until the operation is over.
+func (d *device) sleep(ctx context.Context, pause time.Duration) {
+	const glance = 100 * time.Millisecond
+	until := time.Now().Add(pause)
+	if d.deadline.Before(until) {
+		until = d.deadline
+	}
+	for left := time.Until(until); left > 0 && ctx.Err() == nil; left = time.Until(until) {
+		time.Sleep(min(left, glance))
+	}
+}
+
+const (
+	firstPoll = 50 * time.Millisecond
+	lastPoll  = time.Second
+	// again is after how long the command is given once more to a BMC that acknowledged it, and
+	// where nothing happens.
+	again = 3 * time.Second
+)
+
+// drive brings the power to want. It reads before it commands: a node that is off already is
+// fenced, and the reading says where the command goes to.
+func (d *device) drive(ctx context.Context, want fencemethods.State) *failure {
+	var commanded time.Time
+	pause := firstPoll
+	for {
+		if f := d.read(ctx); f != nil {
+			return f
+		}
+		switch {
+		case d.state == want:
+			return nil
+		case d.over(ctx):
+			return failUnproven
+		case commanded.IsZero(), d.state != fencemethods.Unknown && time.Since(commanded) > again:
+			if f := d.command(ctx, want); f != nil {
+				return f
+			}
+			commanded, pause = time.Now(), firstPoll
+		default:
+			d.sleep(ctx, pause)
+			pause = min(2*pause, lastPoll)
+		}
+	}
+}
+
+// read reads the power state.
+func (d *device) read(ctx context.Context) *failure {
+	status, f := d.exchange(ctx, http.MethodGet, d.system, nil)
+	if f != nil {
+		return f
+	}
+	if f := statusFailure(status); f != nil {
+		return f
+	}
+	s, ok := decodeSystem(d.body, d.system)
+	if !ok {
+		return failNoSystem
+	}
+	d.state, d.told, d.reset = s.state(), true, s.Actions.Reset
+	d.reset.Target = pathOf(d.reset.Target)
+	return nil
+}
+
+// command gives the command. That it was taken proves nothing yet, and that it was declined
+// (because the power has gone off meanwhile, say) may not matter.
+func (d *device) command(ctx context.Context, want fencemethods.State) *failure {
+	word, f := d.reset.word(want)
+	if f != nil {
+		return f
+	}
+	d.state, d.told = fencemethods.Unknown, false
+	status, f := d.exchange(ctx, http.MethodPost, d.reset.Target, []byte(word))
+	if f != nil {
+		return f
+	}
+	declined := statusFailure(status)
+	if declined == nil || declined.Kind != fencemethods.ErrRefused {
+		return declined
+	}
+	if f := d.read(ctx); f != nil {
+		return f
+	}
+	if d.state == want {
+		return nil
+	}
+	return declined
+}
