@@ -185,6 +185,7 @@ func stateUnknown(x *trial) {
 // The machine went off, and who fenced it has to find out without doing harm.
 func answersLost(x *trial) {
 	var once sync.Once
+	x.breakWire(nil) // skips here what it could not skip in the server's goroutine
 	x.machine.behave(Manners{Commanded: func() {
 		once.Do(func() {
 			x.breakWire(func(p wire.Packet) {
@@ -199,6 +200,7 @@ func answersLost(x *trial) {
 
 // The machine is off, but nobody could read it: that is no success.
 func silentAfterCommand(x *trial) {
+	x.breakWire(nil)
 	x.machine.behave(Manners{Commanded: func() { x.breakWire(wire.Mute) }})
 	x.mustFail(x.off(x.device, short), fencemethods.ErrTimeout)
 }
