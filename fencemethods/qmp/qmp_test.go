@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+package qmp
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/o2fence/o2fence/fencemethods"
+	"github.com/o2fence/o2fence/fencemethods/fencetest"
+	"github.com/o2fence/o2fence/test/bmc/wire"
+)
+
+// TestMain lets many cases wait at the same time: most of them do nothing else.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", "16"); err != nil {
+		panic(err)
+	}
+	m.Run()
+}
+
+func TestOffIsProvenOverTCP(t *testing.T) {
+	fencetest.Run(t, fencetest.Harness{Method: Method(), Start: start("tcp4"), Many: 100})
+}
+
+func TestOffIsProvenOverAUnixSocket(t *testing.T) {
+	fencetest.Run(t, fencetest.Harness{Method: Method(), Many: 100, Start: func(t *testing.T, m *fencetest.Machine) fencetest.Peer {
+		q := startMonitor(t, "unix", m)
+		return fencetest.Peer{
+			Params:  params(q.addr),
+			Absent:  map[string]string{"monitor": filepath.Join(t.TempDir(), "none")},
+			Restart: q.restart,
+			Stream:  true,
+		}
+	}})
+}
+
+// start makes a harness of a monitor with a wire before it.
+func start(network string) func(*testing.T, *fencetest.Machine) fencetest.Peer {
+	return func(t *testing.T, m *fencetest.Machine) fencetest.Peer {
+		q := startMonitor(t, network, m)
+		w, err := wire.NewLines(network, q.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { w.Close() })
+		return fencetest.Peer{
+			Params:   params(fmt.Sprint("127.0.0.1:", w.Port())),
+			Absent:   map[string]string{"monitor": fmt.Sprint("127.0.0.1:", closedPort(t))},
+			SetFault: w.SetFault,
+			Restart:  q.restart,
+			Stream:   true,
+		}
+	}
+}
+
+func params(monitor string) map[string]string {
+	return map[string]string{"monitor": monitor, "retry_ms": "200"}
+}
+
+// closedPort is a port that nothing listens on.
+func closedPort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+func TestBadParametersAreRefused(t *testing.T) {
+	for _, c := range []struct{ key, value, text string }{
+		{"monitor", "qmp.sock", "absolute path of a socket nor IP:PORT"},
+		{"monitor", "host.example.com:4444", "names are not looked up"},
+		{"monitor", "192.0.2.1:0", "IP:PORT"},
+		{"monitor", "[fe80::1%eth0]:4444", "IP:PORT"},
+		{"monitor", "/" + strings.Repeat("x", maxSocket), "107 bytes"},
+		{"uuid", "1", "is not a UUID"},
+		{"uuid", "123e4567-e89b-12d3-a456-42661417400g", "is not a UUID"},
+		{"retry_ms", "99", "whole number from 100 to 60000"},
+		{"socket", "/run/x", "unknown parameter"},
+	} {
+		p := params("/run/qemu/web1.qmp")
+		p[c.key] = c.value
+		_, err := Method().Parse(p)
+		e, ok := errors.AsType[*fencemethods.ParamError](err)
+		if !ok || e.Key != c.key || !strings.Contains(err.Error(), c.text) {
+			t.Errorf("%s = %s: %v; want %q", c.key, c.value, err, c.text)
+		}
+	}
+}
