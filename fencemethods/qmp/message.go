@@ -4,6 +4,7 @@ package qmp
 
 import (
 	"encoding/json"
+	"errors"
 	"strings"
 )
 
@@ -47,14 +48,13 @@ const (
 
 // decodeStatus decodes an answer to query-status, all of which has to be there.
 func decodeStatus(b []byte) (status, bool) {
-	var s struct {
-		Status  *string `json:"status"`
-		Running *bool   `json:"running"`
-	}
-	if json.Unmarshal(b, &s) != nil || s.Status == nil || s.Running == nil {
+	var s status
+	var info map[string]json.RawMessage // since names in a struct would match in any case
+	if json.Unmarshal(b, &info) != nil {
 		return status{}, false
 	}
-	return status{*s.Status, *s.Running}, true
+	err := errors.Join(json.Unmarshal(info["status"], &s.Status), json.Unmarshal(info["running"], &s.Running))
+	return s, err == nil && s.Status != "" && string(info["running"]) != "null"
 }
 
 // on reports whether the machine runs, or could go on with what it has in memory.

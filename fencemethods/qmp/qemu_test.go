@@ -40,7 +40,7 @@ const testUUID = "123e4567-e89b-12d3-a456-426614174000"
 // A qemu is a virtual machine with two monitors: one for the method under test, at addr, and one for
 // the test.
 type qemu struct {
-	*testing.T
+	testing.TB
 	cmd   *exec.Cmd
 	disk  string
 	addr  string
@@ -48,14 +48,14 @@ type qemu struct {
 }
 
 // startQEMU starts a virtual machine with a guest, and returns when the guest runs.
-func startQEMU(t *testing.T, network string, guest []byte, args ...string) *qemu {
+func startQEMU(t testing.TB, network string, guest []byte, args ...string) *qemu {
 	t.Helper()
 	program, err := exec.LookPath("qemu-system-x86_64")
 	if err != nil {
 		t.Skip(err)
 	}
 	dir := t.TempDir()
-	q := &qemu{T: t, disk: filepath.Join(dir, "disk"), addr: filepath.Join(dir, "qmp")}
+	q := &qemu{TB: t, disk: filepath.Join(dir, "disk"), addr: filepath.Join(dir, "qmp")}
 	image := make([]byte, 2048*sector)
 	copy(image, guest)
 	copy(image[sector-2:], "\x55\xaa")
@@ -176,18 +176,18 @@ func (q *qemu) open(others map[string]string) fencemethods.Device {
 	return d
 }
 
-func within(t *testing.T, d time.Duration) context.Context {
+func within(t testing.TB, d time.Duration) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	t.Cleanup(cancel)
 	return ctx
 }
 
-func soon(t *testing.T) context.Context { return within(t, 20*time.Second) }
+func soon(t testing.TB) context.Context { return within(t, 20*time.Second) }
 
 func (q *qemu) mustOff(d fencemethods.Device) {
 	q.Helper()
-	if err := d.Off(soon(q.T)); err != nil {
+	if err := d.Off(soon(q)); err != nil {
 		q.Fatal(err)
 	}
 	q.mustBeOff()
@@ -195,7 +195,7 @@ func (q *qemu) mustOff(d fencemethods.Device) {
 
 func (q *qemu) mustStatus(d fencemethods.Device, want fencemethods.State) {
 	q.Helper()
-	if state, err := d.Status(soon(q.T)); err != nil || state != want {
+	if state, err := d.Status(soon(q)); err != nil || state != want {
 		q.Errorf("Status = %v, %v; want %v", state, err, want)
 	}
 }

@@ -65,7 +65,7 @@ func params(monitor string) map[string]string {
 }
 
 // closedPort is a port that nothing listens on.
-func closedPort(t *testing.T) int {
+func closedPort(t testing.TB) int {
 	t.Helper()
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
