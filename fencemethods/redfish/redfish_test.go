@@ -132,12 +132,12 @@ func TestADeclinedCommandDoesNotMatterWhenThePowerIsOff(t *testing.T) {
 
 // Whoever has the BMC's address, but not its key, does not learn the password.
 func TestAStrangerGetsNoCredentials(t *testing.T) {
-	real, stranger := startBMC(t, machineOn(t), redfishd.Habits{}), startBMC(t, machineOn(t), redfishd.Habits{})
+	genuine, stranger := startBMC(t, machineOn(t), redfishd.Habits{}), startBMC(t, machineOn(t), redfishd.Habits{})
 	for name, others := range map[string]map[string]string{
-		"basic, pinned":  {"certificate": real.Fingerprint()},
-		"basic, CA":      {"certificate": file(t, string(real.CA()))},
-		"session":        {"certificate": real.Fingerprint(), "auth": "session"},
-		"name, wrong CA": {"certificate": file(t, string(real.CA())), "certificate_name": redfishd.Name},
+		"basic, pinned":  {"certificate": genuine.Fingerprint()},
+		"basic, CA":      {"certificate": file(t, string(genuine.CA()))},
+		"session":        {"certificate": genuine.Fingerprint(), "auth": "session"},
+		"name, wrong CA": {"certificate": file(t, string(genuine.CA())), "certificate_name": redfishd.Name},
 		"wrong name":     {"certificate": file(t, string(stranger.CA())), "certificate_name": "other.example.com"},
 	} {
 		d := open(t, stranger, others)
