@@ -228,14 +228,11 @@ func (d *device) over(ctx context.Context) bool {
 
 // sleep sleeps so long, or until the operation is over.
 func (d *device) sleep(ctx context.Context, pause time.Duration) {
-	const glance = 100 * time.Millisecond
 	until := time.Now().Add(pause)
 	if d.deadline.Before(until) {
 		until = d.deadline
 	}
-	for left := time.Until(until); left > 0 && ctx.Err() == nil; left = time.Until(until) {
-		time.Sleep(min(left, glance))
-	}
+	stream.Sleep(ctx, until)
 }
 
 const (

@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// glance is how often a Conn that waits looks whether the fence was called off.
+// glance is how often who waits looks whether the fence was called off.
 const glance = 100 * time.Millisecond
 
 // An Address is where a Conn leads. It is made beforehand, and nothing is looked up.
@@ -145,3 +145,10 @@ func (c *Conn) SetReadDeadline(time.Time) error { return nil }
 
 // SetWriteDeadline does nothing: Limit does.
 func (c *Conn) SetWriteDeadline(time.Time) error { return nil }
+
+// Sleep sleeps until then, or until the context is done.
+func Sleep(ctx context.Context, until time.Time) {
+	for left := time.Until(until); left > 0 && ctx.Err() == nil; left = time.Until(until) {
+		time.Sleep(min(left, glance))
+	}
+}

@@ -148,3 +148,17 @@ func TestNoGoroutineIsStarted(t *testing.T) {
 		t.Errorf("%d goroutines, there were %d", after, before)
 	}
 }
+
+func TestSleepEndsWithItsTimeOrItsContext(t *testing.T) {
+	start := time.Now()
+	Sleep(t.Context(), start.Add(2*glance))
+	if slept := time.Since(start); slept < 2*glance {
+		t.Errorf("slept %v", slept)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(glance/2, cancel)
+	Sleep(ctx, soon())
+	if time.Since(start) > 10*time.Second {
+		t.Error("slept on")
+	}
+}
