@@ -311,14 +311,11 @@ func (d *device) over(ctx context.Context) bool {
 
 // sleep sleeps so long, or until the operation is over.
 func (d *device) sleep(ctx context.Context, pause time.Duration) {
-	const glance = 100 * time.Millisecond
 	until := time.Now().Add(pause)
 	if d.deadline.Before(until) {
 		until = d.deadline
 	}
-	for left := time.Until(until); left > 0 && ctx.Err() == nil; left = time.Until(until) {
-		time.Sleep(min(left, glance))
-	}
+	stream.Sleep(ctx, until)
 }
 
 const (
@@ -373,8 +370,8 @@ func (d *device) read(ctx context.Context) *failure {
 	return nil
 }
 
-// command gives the command. That it was taken proves nothing yet, and that it was declined
-// (because the power has gone off meanwhile, say) may not matter.
+// command gives the command. That it was taken proves nothing yet. When it was declined, because the
+// power has gone off meanwhile, say, the next attempt finds that out.
 func (d *device) command(ctx context.Context, want fencemethods.State) *failure {
 	word, f := d.reset.word(want)
 	if f != nil {
@@ -385,15 +382,5 @@ func (d *device) command(ctx context.Context, want fencemethods.State) *failure 
 	if f != nil {
 		return f
 	}
-	declined := statusFailure(status)
-	if declined == nil || declined.Kind != fencemethods.ErrRefused {
-		return declined
-	}
-	if f := d.read(ctx); f != nil {
-		return f
-	}
-	if d.state == want {
-		return nil
-	}
-	return declined
+	return statusFailure(status)
 }

@@ -87,21 +87,75 @@ func TestTheCommandIsForceOffAndNothingElse(t *testing.T) {
 	}
 }
 
-// However a BMC words its success, it is none before the power is read as off.
+// However a BMC words its success, it is none before the power is read as off. And whatever it says
+// of the power, it gets the command, unless what it says is not to be understood.
 func TestAnAcknowledgementIsNotOff(t *testing.T) {
-	for _, status := range []int{http.StatusOK, http.StatusAccepted, http.StatusNoContent} {
-		for _, state := range []string{`"On"`, `"PoweringOff"`, `"Paused"`, `"off"`, `"Offline"`, `""`, `null`, `{}`, `0`, `"Off","powerstate":"On"`} {
-			t.Run(fmt.Sprint(status, state), func(t *testing.T) {
+	for _, c := range []struct {
+		state     string
+		commanded bool
+	}{
+		{`"On"`, true},
+		{`"PoweringOff"`, true},
+		{`"PoweringOn"`, true},
+		{`"Paused"`, true},
+		{`"off"`, true},
+		{`"Offline"`, true},
+		{`""`, true},
+		{`null`, true},
+		{`{}`, false},
+		{`0`, false},
+		{`"On","PowerState":"Off"`, false},
+		{`"On","powerstate":"Off"`, false},
+		{`"Off","POWERSTATE":"On"`, false},
+	} {
+		for _, status := range []int{http.StatusOK, http.StatusAccepted, http.StatusNoContent} {
+			t.Run(fmt.Sprint(status, c.state), func(t *testing.T) {
 				t.Parallel()
-				s := startBMC(t, machineOn(t), redfishd.Habits{Acknowledge: status, State: state})
+				s := startBMC(t, machineOn(t), redfishd.Habits{Acknowledge: status, State: c.state})
 				if err := open(t, s, nil).Off(within(t, time.Second)); err == nil {
 					t.Error("FALSE SUCCESS")
 				}
-				if len(s.Seen().Resets) == 0 && state == `"On"` {
-					t.Error("no command came")
+				if resets := s.Seen().Resets; (len(resets) != 0) != c.commanded {
+					t.Errorf("resets %q", resets)
 				}
 			})
 		}
+	}
+}
+
+// What is left of an answer is not taken for the next one.
+func TestABMCThatAnswersTwiceIsAskedAnew(t *testing.T) {
+	m := machineOn(t)
+	s := startBMC(t, m, redfishd.Habits{Twice: true})
+	if err := open(t, s, nil).Off(soon(t)); err != nil {
+		t.Fatal(err)
+	}
+	if on, _ := m.On(); on {
+		t.Error("FALSE SUCCESS: the machine is on")
+	}
+	if seen := s.Seen(); seen.Connections != seen.Requests {
+		t.Errorf("%d requests on %d connections", seen.Requests, seen.Connections)
+	}
+}
+
+// The target of the action is the BMC's to say, what is sent is ours.
+func TestATargetCannotAlterTheRequest(t *testing.T) {
+	for target, kind := range map[string]error{
+		"": fencemethods.ErrUnsupported, "x": fencemethods.ErrUnsupported, "mailto:x": fencemethods.ErrUnsupported,
+		"/a\r\nX: y": fencemethods.ErrUnsupported, "/" + strings.Repeat("x", maxPath): fencemethods.ErrUnsupported,
+		// Of these a path can be made, which the BMC does not have.
+		"//host/x": fencemethods.ErrRefused, "/a b": fencemethods.ErrRefused, "/a?b": fencemethods.ErrRefused, "/a#b": fencemethods.ErrRefused,
+	} {
+		t.Run(target, func(t *testing.T) {
+			t.Parallel()
+			s := startBMC(t, machineOn(t), redfishd.Habits{Target: &target})
+			if err := open(t, s, nil).Off(soon(t)); !errors.Is(err, kind) {
+				t.Errorf("%v: want %v", err, kind)
+			}
+		})
+	}
+	if got := pathOf("https://bmc.example.com:443/redfish/v1/x"); got != "/redfish/v1/x" {
+		t.Errorf("path of a whole URL: %q", got)
 	}
 }
 

@@ -47,6 +47,8 @@ type Habits struct {
 	Slash       bool          // has its paths end in a slash
 	Length      int           // of a system's document at least, in bytes
 	Whole       bool          // writes whole URLs, not paths
+	Target      *string       // says that this is where to reset the system
+	Twice       bool          // gives each answer twice
 }
 
 // A Server is a running BMC.

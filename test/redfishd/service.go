@@ -7,7 +7,9 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"time"
@@ -58,8 +60,31 @@ func (s *Server) handler() http.Handler {
 		if len(r.URL.Path) > 1 {
 			r.URL.Path = strings.TrimSuffix(r.URL.Path, "/")
 		}
+		if s.now().Twice {
+			twice(w, func(w http.ResponseWriter) { mux.ServeHTTP(w, r) })
+			return
+		}
 		mux.ServeHTTP(w, r)
 	})
+}
+
+// twice gives one answer as if it were two.
+func twice(w http.ResponseWriter, serve func(http.ResponseWriter)) {
+	recorded := httptest.NewRecorder()
+	serve(recorded)
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		panic(err) // which net/http takes
+	}
+	defer conn.Close()
+	answer := recorded.Result()
+	answer.ContentLength = int64(recorded.Body.Len())
+	var b bytes.Buffer
+	if err := answer.Write(&b); err != nil {
+		panic(err)
+	}
+	_, _ = conn.Write(bytes.Repeat(b.Bytes(), 2))
+	_, _ = io.Copy(io.Discard, conn) // until the other end has had enough
 }
 
 // resources are those that never change.
@@ -142,6 +167,9 @@ func (s *Server) system(w http.ResponseWriter, _ *http.Request) {
 	action := object{"target": strings.TrimSuffix(id, "/") + "/Actions/ComputerSystem.Reset"}
 	if h.Whole {
 		action["target"] = "https://" + s.addr.String() + action["target"].(string)
+	}
+	if h.Target != nil {
+		action["target"] = *h.Target
 	}
 	switch {
 	case h.Info:
