@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -187,6 +188,7 @@ func TestADeclinedCommandDoesNotMatterWhenThePowerIsOff(t *testing.T) {
 // Whoever has the BMC's address, but not its key, does not learn the password.
 func TestAStrangerGetsNoCredentials(t *testing.T) {
 	genuine, stranger := startBMC(t, machineOn(t), redfishd.Habits{}), startBMC(t, machineOn(t), redfishd.Habits{})
+	var wg sync.WaitGroup
 	for name, others := range map[string]map[string]string{
 		"basic, pinned":  {"certificate": genuine.Fingerprint()},
 		"basic, CA":      {"certificate": file(t, string(genuine.CA()))},
@@ -194,11 +196,16 @@ func TestAStrangerGetsNoCredentials(t *testing.T) {
 		"name, wrong CA": {"certificate": file(t, string(genuine.CA())), "certificate_name": redfishd.Name},
 		"wrong name":     {"certificate": file(t, string(stranger.CA())), "certificate_name": "other.example.com"},
 	} {
-		d := open(t, stranger, others)
-		if err := errors.Join(d.Check(soon(t)), d.Off(soon(t))); !errors.Is(err, fencemethods.ErrAuth) {
-			t.Errorf("%s: %v", name, err)
-		}
+		d, ctx := open(t, stranger, others), soon(t)
+		wg.Go(func() {
+			for _, do := range []func(context.Context) error{d.Check, d.Off, d.On} {
+				if err := do(ctx); !errors.Is(err, fencemethods.ErrAuth) {
+					t.Errorf("%s: %v", name, err)
+				}
+			}
+		})
 	}
+	wg.Wait()
 	if seen := stranger.Seen(); seen.Requests != 0 || seen.Connections == 0 {
 		t.Errorf("the stranger got %+v", seen)
 	}
