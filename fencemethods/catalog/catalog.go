@@ -11,6 +11,8 @@ import (
 	"github.com/o2fence/o2fence/fencemethods"
 	"github.com/o2fence/o2fence/fencemethods/ifmib"
 	"github.com/o2fence/o2fence/fencemethods/ipmi"
+	"github.com/o2fence/o2fence/fencemethods/qmp"
+	"github.com/o2fence/o2fence/fencemethods/redfish"
 	"github.com/o2fence/o2fence/fencemethods/snmp"
 	"github.com/o2fence/o2fence/fencemethods/testmethod"
 )
@@ -21,6 +23,8 @@ func Methods() []fencemethods.Method {
 		ipmi.Method(),
 		snmp.Method(),
 		ifmib.Method(),
+		qmp.Method(),
+		redfish.Method(),
 		testmethod.Method(),
 	}
 }
