@@ -14,17 +14,20 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/o2fence/o2fence/bridge/config"
-	"github.com/o2fence/o2fence/fencemethods/ipmi"
+	"github.com/o2fence/o2fence/fencemethods/catalog"
 )
 
 // realMethods are the methods that the documents speak of.
 func realMethods() config.Schema {
-	m := ipmi.Method()
-	var params []config.Param
-	for _, p := range m.Params {
-		params = append(params, config.Param{Name: p.Name, Required: p.Required, Secret: p.Secret, Validate: p.Validate})
+	schema := config.Schema{}
+	for _, m := range catalog.Methods() {
+		var params []config.Param
+		for _, p := range m.Params {
+			params = append(params, config.Param{Name: p.Name, Required: p.Required, Secret: p.Secret, Validate: p.Validate})
+		}
+		schema[m.Name] = config.Method{Params: params}
 	}
-	return config.Schema{m.Name: {Params: params}}
+	return schema
 }
 
 // document reads docs/configuration.md, and its code blocks by their first lines.
@@ -52,6 +55,26 @@ func withSecrets(t *testing.T, text string) string {
 		}
 	}
 	return strings.ReplaceAll(text, "/etc/ocfs2/", dir+"/")
+}
+
+// A block that begins with a method's name is about that method.
+func TestExamplesOfMethodsAreAccepted(t *testing.T) {
+	_, blocks := document(t)
+	cluster := config.File{Name: config.ClusterFile, Text: blocks["# /etc/ocfs2/cluster.conf"]}
+	for name := range realMethods() {
+		fence, ok := blocks["# "+name]
+		if !ok {
+			continue
+		}
+		c, err := config.Parse(cluster, config.File{Name: config.FenceFile, Text: withSecrets(t, fence)}, realMethods())
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if n, err := c.Clusters[0].Node("web1"); err != nil || n.Steps[0].Method != name {
+			t.Errorf("web1 is %+v, %v", n, err)
+		}
+	}
 }
 
 func TestExamplesAreAccepted(t *testing.T) {
