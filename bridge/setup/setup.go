@@ -28,9 +28,21 @@ func Schema() config.Schema {
 				Name: p.Name, Required: p.Required, Secret: p.Secret, Identity: p.Identity, Validate: p.Validate,
 			})
 		}
-		schema[m.Name] = config.Method{Params: params}
+		schema[m.Name] = config.Method{Params: params, Check: checked(m)}
 	}
 	return schema
+}
+
+// checked has a method look at all of its parameters together, and points at the one that it objects
+// to.
+func checked(m fencemethods.Method) func(map[string]string) error {
+	return func(values map[string]string) error {
+		_, err := m.Parse(values)
+		if e, ok := errors.AsType[*fencemethods.ParamError](err); ok {
+			return &config.KeyError{Key: e.Key, Err: errors.New(e.Text)}
+		}
+		return err
+	}
 }
 
 // Load reads the configuration files.

@@ -60,6 +60,16 @@ fence:
 // load reads the configuration above, with a password file that is there.
 func load(t *testing.T) *config.Config {
 	t.Helper()
+	cfg, err := loadText(t, fenceConf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfg
+}
+
+// loadText does the same with another fence.conf; PASSWORD in it becomes the file.
+func loadText(t *testing.T, fenceConf string) (*config.Config, error) {
+	t.Helper()
 	dir := t.TempDir()
 	for name, text := range map[string]string{
 		"password":     "hunter2\n",
@@ -70,11 +80,21 @@ func load(t *testing.T) *config.Config {
 			t.Fatal(err)
 		}
 	}
-	cfg, err := Load(filepath.Join(dir, "cluster.conf"), filepath.Join(dir, "fence.conf"))
-	if err != nil {
-		t.Fatal(err)
+	return Load(filepath.Join(dir, "cluster.conf"), filepath.Join(dir, "fence.conf"))
+}
+
+func TestParametersThatDoNotFitTogetherArePointedAt(t *testing.T) {
+	const noUser = `fence:
+	node = web1
+	method = snmp
+	addr = 127.0.0.1
+	version = 3
+	model = apc-rpdu
+	outlets = 1
+`
+	if _, err := loadText(t, noUser); err == nil || !strings.Contains(err.Error(), "fence.conf:3: user: missing") {
+		t.Errorf("got %v", err)
 	}
-	return cfg
 }
 
 func TestSchemaCoversTheCatalog(t *testing.T) {

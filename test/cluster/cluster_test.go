@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -207,6 +208,32 @@ func TestTwoNodesThatDieAtOnceAreBothFenced(t *testing.T) {
 		c.evicted(1, int(n))
 	}
 	c.fencedNobody(1)
+}
+
+func TestAMinorityFencesNobody(t *testing.T) {
+	c := start(t, 3, rig.Config{Missed: 3, Cluster: off})
+	for _, n := range []int{0, 1} {
+		check(t, c.Nodes[n].Pause(t.Context()))
+	}
+	for _, n := range []uint32{0, 1} {
+		c.await(2, "not_ours", n)
+	}
+	c.beats(2, 3)
+	c.fencedNobody(2)
+	for _, n := range []int{0, 1} {
+		c.powered(n, vm.Paused)
+	}
+}
+
+func TestOfTwoNodesTheHigherOneWaitsBeforeItFences(t *testing.T) {
+	c := start(t, 2, rig.Config{Missed: 3, Cluster: off + "\tfence_delay_ms = 4000\n"})
+	check(t, c.Nodes[0].Pause(t.Context()))
+	// Three heartbeats make it silent; the delay is two more of 2 s.
+	if e := c.await(1, "started", 0); !strings.HasPrefix(e.Reason, "missed 5 heartbeats") {
+		t.Errorf("it was fenced because it %s", e.Reason)
+	}
+	c.await(1, "notice", 0)
+	c.powered(0, vm.Off)
 }
 
 func TestANodeThatCameBackIsNotFenced(t *testing.T) {
