@@ -83,7 +83,7 @@ func run(clusterFile, fenceFile string) error {
 	}
 	defer bridge.Close()
 	d := dispatch.New(bridge, carried.Nodes, dispatch.Options{
-		Settled: setup.Settled, Idle: memsafe.Collect, Log: warn,
+		Settled: setup.Settled, Idle: newSweeper(memsafe.Collect).sweep, Log: warn,
 	})
 	return serve(d, bridge, carried)
 }
