@@ -15,7 +15,7 @@ GOFUMPT   = go run mvdan.cc/gofumpt@v0.12.0
 STATIC    = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 MISSED   ?= 5
 
-.PHONY: all help deps modules programs demo test short bench-methods style check loc install clean
+.PHONY: all help deps modules programs demo test short bench-methods bench-upcall style check loc install clean
 
 all: modules programs
 
@@ -25,7 +25,8 @@ help:
 	@echo 'make demo        the demonstration; MISSED=3 notices a dead node sooner'
 	@echo 'make test        all tests'
 	@echo 'make short       the tests without virtual machines'
-	@echo 'make bench-methods   fence methods against Debian'"'"'s agents, into build/bench/methods.json'
+	@echo 'make bench-methods   fence methods against the agents of Debian, into build/bench/'
+	@echo 'make bench-upcall    what calling a fence method costs, beside what others do'
 	@echo 'make style       formatters, vet, staticcheck, checkpatch, sparse'
 	@echo 'make loc         count the kernel code'
 	@echo 'make install     onto this machine, or below DESTDIR'
@@ -47,6 +48,10 @@ programs:
 
 demo: deps modules programs
 	go run ./test/demo -missed $(MISSED)
+
+bench-upcall: deps modules programs
+	@scripts/deps bench
+	go run ./test/bench/upcall
 
 test: deps modules programs
 	go test -p 1 -timeout 45m ./...
