@@ -87,8 +87,25 @@ type Method struct {
 	// method's tests measure it. The bridge sets that much aside for every Device. (R21)
 	MemoryKiB int
 
+	// KernelKiB is what the kernel may hold at a time on behalf of one Device, in KiB: the buffers of
+	// its sockets as SO_RCVBUF and SO_SNDBUF bound them, requests to a disk. The reserve is raised by
+	// that much for every Device. 0 counts as DefaultKernelKiB. (R19.3, R21)
+	KernelKiB int
+
 	// New makes a Device from values that Parse has approved. Callers want Open.
 	New func(Target, Values) (Device, error)
+}
+
+// DefaultKernelKiB is for a method that declares no KernelKiB: one UDP socket whose buffers are the
+// kernel's defaults (net.core.rmem_default, wmem_default: 208 KiB each), and what is around it.
+const DefaultKernelKiB = 512
+
+// ReserveKiB is KernelKiB, or the default for it.
+func (m Method) ReserveKiB() int {
+	if m.KernelKiB == 0 {
+		return DefaultKernelKiB
+	}
+	return m.KernelKiB
 }
 
 // Open makes the Device that fences target with these parameters. Parameters that do not fit give a
