@@ -9,7 +9,9 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,7 +22,7 @@ const pfMemalloc = 0x800
 // entered is set, to the process's own number, across the exec of Enter and removed after it.
 const entered = "MEMSAFE_ENTERED"
 
-var errNotKept = errors.New("memsafe: the PF_MEMALLOC flag was not kept across exec")
+var errNotKept = errors.New("the PF_MEMALLOC flag was not kept across exec")
 
 // Enter brings every thread of the process into PF_MEMALLOC mode. It is the first thing that main
 // does: nothing that was opened or started before is there afterwards.
@@ -36,20 +38,26 @@ var errNotKept = errors.New("memsafe: the PF_MEMALLOC flag was not kept across e
 // empty and a thread reclaim memory after all, it will not start I/O to do so, nor be throttled
 // for pages that others have dirtied (R20).
 //
-// An error means that the process is as it was, except that the calling thread may be flagged.
+// It hands down GODEBUG=gcshrinkstackoff=1 as well, which the runtime reads only when it starts: see
+// GrowStack. For that alone it executes a program that was started flagged.
+//
+// The error is ErrFlag, and then the process is as it was, except that the calling thread may be
+// flagged.
 func Enter(flag func() error) error {
-	return enter(pfMemalloc, func() error {
+	return step(ErrFlag, remedyFlag, enter(pfMemalloc, func() error {
 		if err := unix.Prctl(unix.PR_SET_IO_FLUSHER, 1, 0, 0, 0); err != nil {
 			return fmt.Errorf("PR_SET_IO_FLUSHER: %w", err)
 		}
 		return flag()
-	})
+	}))
 }
+
+const remedyFlag = "load the module o2fence, and run it as root, with CAP_NET_ADMIN and CAP_SYS_RESOURCE"
 
 func enter(mask uint64, flag func() error) error {
 	again := os.Getenv(entered) == strconv.Itoa(os.Getpid())
 	if err := os.Unsetenv(entered); err != nil {
-		return fmt.Errorf("memsafe: %w", err)
+		return err
 	}
 	flagged, err := allFlagged(mask)
 	switch {
@@ -57,7 +65,7 @@ func enter(mask uint64, flag func() error) error {
 		return err
 	case flagged && again:
 		return restoreName()
-	case flagged:
+	case flagged && strings.Contains(os.Getenv(debugEnv), stacksStay):
 		return nil
 	case again:
 		return errNotKept // and not once more, for ever
@@ -70,27 +78,38 @@ func flagAndExec(flag func() error) error {
 	defer runtime.UnlockOSThread()
 
 	if err := flag(); err != nil {
-		return fmt.Errorf("memsafe: entering PF_MEMALLOC mode: %w", err)
+		return err
 	}
-	env := append(os.Environ(), entered+"="+strconv.Itoa(os.Getpid()))
 	// This very file, even if an upgrade has replaced it meanwhile.
-	err := unix.Exec("/proc/self/exe", os.Args, env)
-	return fmt.Errorf("memsafe: exec: %w", err)
+	err := unix.Exec("/proc/self/exe", os.Args, environment())
+	return fmt.Errorf("exec: %w", err)
+}
+
+const (
+	debugEnv   = "GODEBUG"
+	stacksStay = "gcshrinkstackoff=1"
+)
+
+// environment is that of the second run. Of two variables of one name the runtime reads the first.
+func environment() []string {
+	settings := stacksStay
+	if before := os.Getenv(debugEnv); before != "" {
+		settings = before + "," + stacksStay
+	}
+	env := slices.DeleteFunc(os.Environ(), func(s string) bool { return strings.HasPrefix(s, debugEnv+"=") })
+	return append(env, debugEnv+"="+settings, entered+"="+strconv.Itoa(os.Getpid()))
 }
 
 // The exec by way of /proc has left "exe" where ps and pidof expect the program's name.
 func restoreName() error {
 	name := filepath.Base(os.Args[0])
-	if err := os.WriteFile("/proc/self/comm", []byte(name), 0); err != nil {
-		return fmt.Errorf("memsafe: %w", err)
-	}
-	return nil
+	return os.WriteFile("/proc/self/comm", []byte(name), 0)
 }
 
 func allFlagged(mask uint64) (bool, error) {
 	stats, err := filepath.Glob("/proc/self/task/*/stat")
 	if err != nil || len(stats) == 0 {
-		return false, fmt.Errorf("memsafe: no threads in /proc/self/task: %w", os.ErrNotExist)
+		return false, fmt.Errorf("no threads in /proc/self/task: %w", os.ErrNotExist)
 	}
 	for _, stat := range stats {
 		text, err := os.ReadFile(stat)
@@ -98,11 +117,11 @@ func allFlagged(mask uint64) (bool, error) {
 			continue // the thread has ended
 		}
 		if err != nil {
-			return false, fmt.Errorf("memsafe: %w", err)
+			return false, err
 		}
 		flags, err := taskFlags(text)
 		if err != nil {
-			return false, fmt.Errorf("memsafe: %s: %w", stat, err)
+			return false, fmt.Errorf("%s: %w", stat, err)
 		}
 		if flags&mask == 0 {
 			return false, nil

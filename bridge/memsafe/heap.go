@@ -15,15 +15,21 @@ const (
 	pointerBytes  = 8
 )
 
-// growHeap leaves at least kib KiB of free heap behind, and some 12 MiB more that making the runtime
-// ready takes. Nothing needs to be touched: the memory is locked, so the mmap that grows the heap
-// populates it.
+// GrowHeap leaves at least kib KiB of free heap behind, and some 12 MiB more that making the runtime
+// ready takes. An allocation within that cannot wait for memory because the kernel is not asked: the
+// collector runs when Collect is called and never by itself, not even after its two minutes (which
+// the runtime leaves out when the collector is off), and what is free stays with the program (see
+// Collect). GOGC and GOMEMLIMIT of the environment are overruled. No limit takes their place that could
+// start the collector on the path, or end the daemon there; the bound is what the daemon declares.
+//
+// It is called once, after LockMemory: then nothing needs to be touched, for the mmap that grows the
+// heap populates it. Without that it has no effect worth having.
 //
 // What the runtime keeps about the heap has to grow as well, to where it can need no more: a span
 // for each page; for each size of object lists of spans, which begin when a span is full; and two
 // bits for each object, of which there are most when all are single pointers. Lists take turns from
 // one collection to the next, bits live through three: four rounds see them all.
-func growHeap(kib int) {
+func GrowHeap(kib int) {
 	runtime.MemProfileRate = 0 // a profile takes memory of its own for each new call path
 	debug.SetMemoryLimit(math.MaxInt64)
 	debug.SetGCPercent(-1)

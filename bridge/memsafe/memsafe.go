@@ -6,16 +6,24 @@
 // FUSE daemon) must not itself wait for pages to be written out: that is a deadlock. Its rules are
 // those of requirement R19: all working memory is allocated and locked beforehand, nothing is
 // loaded or started on the path, and what cannot be excluded by reading the code may use the
-// kernel's reserve (PF_MEMALLOC).
+// kernel's reserve (PF_MEMALLOC), which is raised by as much (R21).
 //
-// A daemon's main begins like this; each step's argument is in its doc comment:
+// Each step is a function whose doc comment has the argument for it, "this cannot wait for memory
+// because ...", and fails with a *StepError that says what an administrator has to do. Prepare takes
+// them all in the right order:
 //
-//	if err := memsafe.Enter(flag); err != nil { ... }   // every thread may use the reserve
-//	// read the configuration, open the sockets
-//	if err := memsafe.Lock(memsafe.Budget{...}); err != nil { ... }
+//	budget := memsafe.Budget{KernelKiB: 1024, HeapKiB: 4096, Threads: 4}
+//	reserve := memsafe.SystemReserve()
+//	err := memsafe.Prepare(ctx, memsafe.Plan{
+//		Name: "mydaemon", Budget: budget, Reserve: reserve, Flag: flag, Open: open,
+//	})
+//	if err != nil { ... }
+//	defer reserve.Release(ctx)
 //	// serve; whenever nothing is under way: memsafe.Collect()
 //
 // What remains for the caller to keep: on the path start no goroutine that blocks in a system call
 // beyond Budget.Threads, allocate no more than Budget.HeapKiB between two collections, write no
 // files and above all call no fsync, for the kernel warns when a PF_MEMALLOC task writes back.
+//
+// Programs for Linux 5.6 and newer, linked without cgo: the stacks of cgo's threads are not Go's.
 package memsafe
