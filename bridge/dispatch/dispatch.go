@@ -55,6 +55,9 @@ type Options struct {
 	Idle func()
 	// Log gets what went wrong and cannot be answered. It must not block.
 	Log func(format string, args ...any)
+	// Begin is called once by each goroutine that carries out orders or answers, and has returned in
+	// all of them before the first is taken: the time to grow its stack.
+	Begin func()
 }
 
 // A Dispatcher serves one bridge.
@@ -85,12 +88,22 @@ func New(k Kernel, nodes []Node, o Options) *Dispatcher {
 // Serve carries out what the kernel asks until Receive fails for good, and returns that error. What
 // is under way then is given up. It is called once.
 func (d *Dispatcher) Serve() error {
-	var workers, others sync.WaitGroup
-	for _, w := range d.workers {
-		workers.Go(w.serve)
+	var workers, others, begun sync.WaitGroup
+	begin := func(group *sync.WaitGroup, serve func()) {
+		begun.Add(1)
+		group.Go(func() {
+			d.options.Begin()
+			begun.Done()
+			serve()
+		})
 	}
-	others.Go(d.turnAway)
-	others.Go(d.housekeep)
+	for _, w := range d.workers {
+		begin(&workers, w.serve)
+	}
+	begin(&others, d.turnAway)
+	begin(&others, d.housekeep)
+	d.options.Begin()
+	begun.Wait()
 	err := d.receive()
 	for _, w := range d.workers {
 		w.quit()

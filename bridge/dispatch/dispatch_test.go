@@ -226,6 +226,18 @@ func TestAnAnswerThatCannotBeGivenIsLogged(t *testing.T) {
 	})
 }
 
+func TestEveryGoroutineHasBegunBeforeTheFirstOrderIsTaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := serve(t, []Node{node(1, &stub{}), node(2, &stub{})})
+		f.initiate(1, 7) // is taken by Receive
+		// Two workers, the one that turns strangers away, the one that keeps house, the receiver.
+		if got := f.begun.Load(); got != 5 {
+			t.Errorf("%d have begun", got)
+		}
+		<-f.answers
+	})
+}
+
 func TestALostMessageIsNotTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := serve(t, []Node{node(1, &stub{})})
@@ -260,7 +272,7 @@ func TestTheEndGivesUpWhatIsUnderWay(t *testing.T) {
 
 func TestNothingIsAllocatedBetweenReceiveAndFenced(t *testing.T) {
 	k := newFakeKernel()
-	d := New(k, []Node{node(1, nothing{})}, Options{Idle: func() {}})
+	d := New(k, []Node{node(1, nothing{})}, Options{Idle: func() {}, Begin: func() {}})
 	served := make(chan error, 1)
 	go func() { served <- d.Serve() }()
 	initiate := order(t, uapi.CmdInitiate, 1, 7, params)

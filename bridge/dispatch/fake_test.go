@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -148,12 +149,13 @@ type fixture struct {
 	idle    int
 	served  chan error
 	closed  bool
+	begun   atomic.Int32
 }
 
 // serve starts one, which ends with the test.
 func serve(t *testing.T, nodes []Node) *fixture {
 	f := &fixture{t: t, fakeKernel: newFakeKernel(), settled: true, served: make(chan error, 1)}
-	d := New(f, nodes, Options{Settled: f.isSettled, Idle: f.countIdle, Log: f.print})
+	d := New(f, nodes, Options{Settled: f.isSettled, Idle: f.countIdle, Log: f.print, Begin: f.begin})
 	go func() { f.served <- d.Serve() }()
 	t.Cleanup(f.close)
 	return f
@@ -179,6 +181,8 @@ func (f *fixture) isSettled(_ context.Context, name string, _ uint32) (bool, err
 	}
 	return f.settled, nil
 }
+
+func (f *fixture) begin() { f.begun.Add(1) }
 
 func (f *fixture) countIdle() {
 	f.mu.Lock()

@@ -44,48 +44,49 @@ type configError struct{ error }
 // exitCode says what is wrong, and what to do about it.
 func exitCode(err error) int {
 	var wrong configError
+	var failed *memsafe.StepError
 	switch {
 	case err == nil:
 		return 0
 	case errors.As(err, &wrong):
 		fmt.Fprintln(os.Stderr, "o2fenced:", err)
 		return 2
+	case errors.As(err, &failed): // says so itself
 	case errors.Is(err, kernel.ErrNotLoaded):
 		err = fmt.Errorf("%w: modprobe o2fence", err)
 	case errors.Is(err, kernel.ErrPermission), errors.Is(err, fs.ErrPermission):
-		err = fmt.Errorf("%w: it needs root, with CAP_NET_ADMIN, CAP_SYS_RESOURCE and CAP_IPC_LOCK", err)
+		err = fmt.Errorf("%w: it needs root, with CAP_NET_ADMIN, CAP_SYS_RESOURCE, CAP_IPC_LOCK and CAP_SYS_NICE", err)
 	}
 	fmt.Fprintln(os.Stderr, "o2fenced:", err)
 	return 1
 }
 
-// run reads the configuration first, for what is wrong with it is what people want to hear first.
-// Enter starts the program once more, and nothing of this first run is left then.
+// run reads the configuration first, for what is wrong with it is what people want to hear first, and
+// the budget follows from it. Prepare starts the program once more, and nothing of this first run
+// is left then.
 func run(clusterFile, fenceFile string) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
 	cfg, err := setup.Load(clusterFile, fenceFile)
 	if err != nil {
 		return configError{err}
 	}
-	if err := memsafe.Enter(flagThread); err != nil {
-		return err
+	s := &server{cfg: cfg}
+	if s.budget, err = budget(cfg); err != nil {
+		return configError{err}
 	}
-	for _, w := range cfg.Warnings {
-		warn("%v", w)
-	}
-	carried, err := setup.OpenBridge(cfg)
-	if err != nil {
-		return err
-	}
-	defer carried.Close()
-	bridge, err := kernel.OpenBridge()
-	if err != nil {
-		return err
-	}
-	defer bridge.Close()
-	d := dispatch.New(bridge, carried.Nodes, dispatch.Options{
-		Settled: setup.Settled, Idle: newSweeper(memsafe.Collect).sweep, Log: warn,
+	defer s.close()
+	reserve := memsafe.SystemReserve()
+	err = memsafe.Prepare(ctx, memsafe.Plan{
+		Name: "o2fenced", Budget: s.budget, Reserve: reserve, Flag: flagThread, Open: s.open,
+		Overrun: func() {
+			warn("it ran for 2 s without a pause, and has no real-time priority any more: please report this")
+		},
 	})
-	return serve(d, bridge, carried)
+	if err != nil {
+		return err
+	}
+	return errors.Join(s.serve(ctx), reserve.Release(context.Background()))
 }
 
 // flagThread asks the kernel to put the calling thread into PF_MEMALLOC mode.
@@ -98,24 +99,76 @@ func flagThread() error {
 	return client.Memalloc(context.Background())
 }
 
-// Threads that may be blocked in system calls at a time: the one that receives, one that answers,
-// one that asks whether a node is settled, one that logs.
-const threads = 4
+// A server is what the program holds while it serves.
+type server struct {
+	cfg     *config.Config
+	budget  memsafe.Budget
+	carried *setup.Bridge
+	bridge  *kernel.Bridge
+	client  *kernel.Client // what it was granted lasts as long as this
+}
 
-// ownHeapKiB is for what is not a device's: a node powered on again, messages on standard error.
-const ownHeapKiB = 2048
-
-// serve locks the memory, binds the methods, and then serves until it is told to end. The kernel
-// checks the rules when it is asked to bind, so the lock comes first.
-func serve(d *dispatch.Dispatcher, bridge *kernel.Bridge, carried *setup.Bridge) error {
-	if err := memsafe.Lock(memsafe.Budget{HeapKiB: carried.HeapKiB + ownHeapKiB, Threads: threads}); err != nil {
+// open takes all that will be needed.
+func (s *server) open() (err error) {
+	if err := refuseFiles(); err != nil {
 		return err
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+	for _, w := range s.cfg.Warnings {
+		warn("%v", w)
+	}
+	if s.carried, err = setup.OpenBridge(s.cfg); err != nil {
+		return err
+	}
+	if s.bridge, err = kernel.OpenBridge(); err != nil {
+		return err
+	}
+	s.client, err = kernel.Dial()
+	return err
+}
+
+func (s *server) close() {
+	if s.client != nil {
+		s.client.Close()
+	}
+	if s.bridge != nil {
+		s.bridge.Close()
+	}
+	if s.carried != nil {
+		s.carried.Close()
+	}
+}
+
+// grants is the seam to the kernel's claims and marked sockets: nil as long as its client has none.
+func (s *server) grants() memsafe.Grants {
+	g, _ := any(s.client).(memsafe.Grants)
+	return g
+}
+
+// obtain asks for what the kernel grants beyond the flag, for all sockets there are.
+func (s *server) obtain(ctx context.Context) error {
+	grants := s.grants()
+	if grants == nil {
+		return nil
+	}
+	if err := grants.Claim(ctx, uint32(s.budget.KernelKiB), "o2fenced"); err != nil {
+		return err
+	}
+	return memsafe.MarkSockets(ctx, grants)
+}
+
+// serve binds the methods, and then serves until it is told to end. The kernel checks the rules
+// when it is asked to bind, so that comes last.
+func (s *server) serve(ctx context.Context) error {
+	if err := s.obtain(ctx); err != nil {
+		return err
+	}
+	d := dispatch.New(s.bridge, s.carried.Nodes, dispatch.Options{
+		Settled: setup.Settled, Idle: newSweeper(memsafe.Collect).sweep, Log: warn,
+		Begin: func() { memsafe.GrowStack(stackKiB) },
+	})
 	failed := make(chan error, 1)
 	go func() { failed <- d.Serve() }()
-	if err := bridge.Bind(ctx, carried.Methods); err != nil {
+	if err := s.bridge.Bind(ctx, s.carried.Methods); err != nil {
 		return err
 	}
 	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
@@ -128,6 +181,18 @@ func serve(d *dispatch.Dispatcher, bridge *kernel.Bridge, carried *setup.Bridge)
 		// Closing the socket, at the end of the process, moves what is under way on at once.
 		return nil
 	}
+}
+
+// errLogFile is why messages do not go to a file: there, a write does block, for memory and for the
+// disk, and a PF_MEMALLOC task must not write back.
+var errLogFile = errors.New("standard error is a file: redirect it to a pipe, a socket, a terminal or /dev/null")
+
+func refuseFiles() error {
+	info, err := os.Stderr.Stat()
+	if err == nil && info.Mode().IsRegular() {
+		return errLogFile
+	}
+	return err
 }
 
 // warn must not block the goroutine that calls it; the service manager's pipe is read by others,

@@ -94,7 +94,7 @@ func TestTheModuleIsMissing(t *testing.T) {
 	if err := unix.Prctl(unix.PR_SET_IO_FLUSHER, 0, 0, 0, 0); err != nil {
 		t.Skip("no CAP_SYS_RESOURCE here: ", err)
 	}
-	build(t).fails(1, 0, "module o2fence is not loaded: modprobe o2fence")
+	build(t).fails(1, 0, "module o2fence is not loaded: load the module")
 }
 
 func TestPrivilegesAreMissing(t *testing.T) {
@@ -102,7 +102,7 @@ func TestPrivilegesAreMissing(t *testing.T) {
 	if os.Getuid() != 0 {
 		nobody = 0 // it is somebody else already
 	}
-	build(t).fails(1, nobody, "operation not permitted: it needs root")
+	build(t).fails(1, nobody, "permission denied: run it as root")
 }
 
 func TestArgumentsAreRefused(t *testing.T) {
