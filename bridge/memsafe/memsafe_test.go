@@ -3,6 +3,7 @@
 package memsafe
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -446,5 +448,36 @@ func TestAStepsErrorIsTheStepAndTheCause(t *testing.T) {
 	}
 	if err := Lock(Budget{Threads: -1}, nil); !errors.Is(err, ErrBudget) {
 		t.Errorf("%v", err)
+	}
+}
+
+// marks is the kernel's part: it takes sockets, by descriptor.
+type marks []int
+
+func (*marks) Claim(context.Context, uint32, string) error { return nil }
+
+func (m *marks) MarkSocket(_ context.Context, fd int) error {
+	*m = append(*m, fd)
+	return nil
+}
+
+func TestAllOpenSocketsAreMarked(t *testing.T) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pair[0])
+	defer unix.Close(pair[1])
+	file, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	var got marks
+	if err := MarkSockets(t.Context(), &got); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Contains(got, pair[0]) || !slices.Contains(got, pair[1]) || slices.Contains(got, int(file.Fd())) {
+		t.Errorf("marked %v; %v are sockets, %d is a file", got, pair, file.Fd())
 	}
 }

@@ -65,9 +65,12 @@ func (e usageError) Unwrap() error { return e.error }
 
 func exitCode(err error) int {
 	var usage usageError
+	var status statusError
 	switch {
 	case err == nil:
 		return 0
+	case errors.As(err, &status):
+		return status.code
 	case errors.As(err, &usage):
 		return exitUsage
 	case errors.Is(err, kernel.ErrNotLoaded):
@@ -104,6 +107,7 @@ func newRoot(t *tool) *cobra.Command {
 		t.reading(t.statusCommand()), t.reading(t.methodsCommand()), t.ofCluster(t.reading(t.checkCommand())),
 		t.ofCluster(t.fenceCommand()), t.ofCluster(t.confirmCommand()),
 		t.reading(t.historyCommand()), t.reading(t.eventsCommand()),
+		t.runCommand(),
 	)
 	strictCompletion(root)
 	return root
