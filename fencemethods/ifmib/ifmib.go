@@ -17,6 +17,7 @@ import (
 	"github.com/gosnmp/gosnmp"
 
 	"github.com/o2fence/o2fence/fencemethods"
+	"github.com/o2fence/o2fence/fencemethods/link"
 	"github.com/o2fence/o2fence/fencemethods/snmp/agent"
 )
 
@@ -47,6 +48,7 @@ func Method() fencemethods.Method {
 		Name:      "ifmib",
 		Summary:   "take down a node's port on a switch, by SNMP (IF-MIB)",
 		MemoryKiB: 5120,
+		KernelKiB: link.KernelKiB,
 		New:       New,
 		Verify:    agent.Verify,
 		Params: append(

@@ -40,6 +40,7 @@ func Method() fencemethods.Method {
 		Name:      "ipmi",
 		Summary:   "power off through the BMC, by IPMI 2.0 over LAN",
 		MemoryKiB: 128,
+		KernelKiB: link.KernelKiB,
 		New:       New,
 		Params: []fencemethods.Param{
 			{Name: "addr", Required: true, Identity: true, Validate: fencemethods.IPAddr, Help: "IP address of the BMC"},

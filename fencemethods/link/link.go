@@ -14,6 +14,18 @@ import (
 	"unsafe"
 )
 
+// What may wait in the socket. The kernel doubles it for its own bookkeeping, which it counts too: a
+// small packet as 768 bytes. So there is room for an answer behind 160 packets of garbage, and for
+// the few packets of ours that a network without an answer to ARP holds back.
+const (
+	receiveBytes = 64 << 10
+	sendBytes    = 8 << 10
+)
+
+// KernelKiB is what the kernel may hold for a Link, with one packet that may be too much for each
+// direction.
+const KernelKiB = 2*(receiveBytes+sendBytes)>>10 + 8
+
 // A Link is the one UDP socket of a device, made once and kept: a new one at fence time would ask
 // the kernel for memory. It serves one goroutine at a time.
 type Link struct {
@@ -34,7 +46,7 @@ func New(addr netip.AddrPort, size int) (*Link, error) {
 		return nil, err
 	}
 	raw, err := conn.SyscallConn()
-	if err != nil {
+	if err := errors.Join(err, conn.SetReadBuffer(receiveBytes), conn.SetWriteBuffer(sendBytes)); err != nil {
 		conn.Close()
 		return nil, err
 	}

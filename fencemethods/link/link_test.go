@@ -105,3 +105,24 @@ func TestAClosedPortIsReported(t *testing.T) {
 		t.Errorf("%q, %v; want %v", p, l.Err, syscall.ECONNREFUSED)
 	}
 }
+
+func TestWhatTheKernelMayHoldIsWithinTheBudget(t *testing.T) {
+	_, addr := listen(t)
+	raw, err := newLink(t, addr).conn.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	total := 0
+	err = raw.Control(func(fd uintptr) {
+		for _, option := range []int{syscall.SO_RCVBUF, syscall.SO_SNDBUF} {
+			n, err := syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, option)
+			if err != nil {
+				t.Error(err)
+			}
+			total += n
+		}
+	})
+	if err != nil || total == 0 || total > KernelKiB<<10 {
+		t.Errorf("%d bytes may wait in the socket, KernelKiB allows %d KiB: %v", total, KernelKiB, err)
+	}
+}

@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/o2fence/o2fence/fencemethods"
+	"github.com/o2fence/o2fence/fencemethods/link"
 	"github.com/o2fence/o2fence/fencemethods/snmp/agent"
 )
 
@@ -24,6 +25,7 @@ func Method() fencemethods.Method {
 		Name:      "snmp",
 		Summary:   "switch off outlets of an APC, Eaton or Tripp Lite power strip, by SNMP",
 		MemoryKiB: 4096,
+		KernelKiB: link.KernelKiB,
 		New:       New,
 		Verify:    verify,
 		Params: append(
