@@ -177,16 +177,14 @@ func flagThread() error {
 	return client.Memalloc(context.Background())
 }
 
-// lookAgain is how long a socket of the command may be open before it is marked.
+// lookAgain is how long a socket of the command may be open before it is marked, and what the command
+// has undone stays undone.
 const lookAgain = time.Second
 
-// attend passes signals on and marks sockets, until the program ends.
+// attend passes signals on and tends the program, until it ends.
 func (l *launcher) attend(ctx context.Context, p *launch.Process, g memsafe.Grants, signals <-chan os.Signal) {
 	look := time.NewTicker(lookAgain)
 	defer look.Stop()
-	if g == nil {
-		look.Stop()
-	}
 	marked, failed := map[string]bool{}, false
 	for {
 		select {
@@ -195,7 +193,10 @@ func (l *launcher) attend(ctx context.Context, p *launch.Process, g memsafe.Gran
 				l.warn("%v is not passed on: %v", s, err)
 			}
 		case <-look.C:
-			err := p.MarkSockets(ctx, g, marked)
+			err := p.SpareFromOOM()
+			if err == nil && g != nil {
+				err = p.MarkSockets(ctx, g, marked)
+			}
 			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
 				look.Stop() // it has ended, and what it has left behind is not looked at
 			} else if err != nil && !failed {

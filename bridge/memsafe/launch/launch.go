@@ -13,7 +13,8 @@
 //     process_madvise(2) offers can read pages in, but not keep them.
 //   - RLIMIT_MEMLOCK is lifted for it, so that no later mmap fails, even when it has dropped root.
 //   - Transparent huge pages are off, for the reason that memsafe.LockMemory gives.
-//   - Its sockets are looked for again and again, and marked.
+//   - Its sockets are looked for again and again, and marked; its OOM score is put back in the same way,
+//     for some programs set their own.
 //
 // What this cannot give:
 //
@@ -32,6 +33,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -151,6 +153,31 @@ func (p Program) prepare() error {
 func lockError(err error) error {
 	return &memsafe.StepError{Step: memsafe.ErrLock, Err: err, Remedy: "run it as root, with CAP_SYS_RESOURCE"}
 }
+
+// SpareFromOOM keeps the OOM killer away from a program that has set its own score: iscsid sets -17, which
+// an older interface took for "never" and this one for "hardly less". The error is fs.ErrNotExist or
+// unix.ESRCH when the program has ended.
+func (p *Process) SpareFromOOM() error {
+	file, err := os.OpenFile(fmt.Sprintf("/proc/%d/oom_score_adj", p.PID), os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	// Opened while the program lives, it is the program's.
+	if err := unix.PidfdSendSignal(p.pidfd, 0, nil, 0); err != nil {
+		return err
+	}
+	var score [16]byte
+	n, err := file.Read(score[:])
+	if err != nil || strings.TrimSpace(string(score[:n])) == never {
+		return err
+	}
+	_, err = file.WriteString(never)
+	return err
+}
+
+// never is the score of processes that the OOM killer leaves alone.
+const never = "-1000"
 
 // MarkSockets marks the program's open sockets, but for those whose inode is in done already, to which it
 // adds them. The error is fs.ErrNotExist or unix.ESRCH when the program has ended.
