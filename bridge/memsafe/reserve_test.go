@@ -278,6 +278,18 @@ func TestAReserveThatCannotBeRaisedIsAnErrorAndLeavesNoClaim(t *testing.T) {
 	r.is(base)
 }
 
+func TestWhatWasRaisedIsGivenBackWhenTheDaemonCannotBePrepared(t *testing.T) {
+	r := newReserve(t)
+	err := Prepare(t.Context(), Plan{
+		Name: "us", Budget: Budget{KernelKiB: 1000}, Reserve: r.Reserve,
+		Flag: func() error { r.is(base + 1000); return unix.EPERM },
+	})
+	if !errors.Is(err, ErrFlag) {
+		t.Errorf("%v", err)
+	}
+	r.is(base)
+}
+
 func TestManyAtOnceLoseNothing(t *testing.T) {
 	r := newReserve(t)
 	var owners [8]*owner
