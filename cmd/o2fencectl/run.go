@@ -67,7 +67,8 @@ it until it and all that it has started have ended:
 
 What is not guaranteed: children that the command forks are not locked, and a command that executes
 another, as a shell script does, is not locked any more. Nobody bounds what the command asks for: the
-budget is yours to know. It must not write file data back (fsync), of which the kernel warns. When this
+budget is yours to know. It must not write file data back (fsync) nor wait for other parts of the kernel
+that may need memory; of some of that the kernel warns, so do not set kernel.panic_on_warn. When this
 process is killed, the command goes on, without its claim in the kernel; the reserve is given back after
 the command's end by the next that raises it.
 

@@ -24,7 +24,9 @@
 //     it has got its memory, and asks for it with access to the reserve, but by no bound that
 //     anybody has read. The budget is a promise of whoever declared it.
 //   - A socket is marked some time after it was opened, not before its first packet.
-//   - A flagged program that writes back file data itself, by fsync say, makes ext4 and xfs warn.
+//   - The kernel warns, once, of what a flagged task should not do: write back file data, by fsync say
+//     (ext4, xfs), or wait for a worker that may need memory itself, as for closing an inotify
+//     descriptor, which multipathd does when it ends. With kernel.panic_on_warn that is a panic.
 package launch
 
 import (
