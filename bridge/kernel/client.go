@@ -167,9 +167,9 @@ func (c *Client) Memalloc(ctx context.Context) error {
 	return c.do(ctx, uapi.CmdMemalloc, netlink.NewAttributeEncoder())
 }
 
-// MemallocSocket lets what is received on a socket take from the memory reserve, for as long as the
+// MarkSocket lets what is received on a socket of the calling process take from the memory reserve, for as long as the
 // socket lives (R20): so an answer gets through when there is no other memory. The error is ErrNotSocket for a descriptor of something else.
-func (c *Client) MemallocSocket(ctx context.Context, fd uintptr) error {
+func (c *Client) MarkSocket(ctx context.Context, fd int) error {
 	ae := netlink.NewAttributeEncoder()
 	putU32(ae, uapi.AttrFD, uint32(fd))
 	return c.do(ctx, uapi.CmdMemallocSocket, ae)

@@ -454,8 +454,6 @@ func TestAStepsErrorIsTheStepAndTheCause(t *testing.T) {
 // marks is the kernel's part: it takes sockets, by descriptor.
 type marks []int
 
-func (*marks) Claim(context.Context, uint32, string) error { return nil }
-
 func (m *marks) MarkSocket(_ context.Context, fd int) error {
 	*m = append(*m, fd)
 	return nil

@@ -63,14 +63,14 @@ it until it and all that it has started have ended:
   - its memory is locked, now and in future, from its first instruction on; a program that does that
     itself may be given --unlocked;
   - the OOM killer leaves it alone;
-  - its sockets receive with the reserve, as far as the kernel offers that.
+  - its sockets receive with the reserve, from a second after they were opened at the latest.
 
 What is not guaranteed: children that the command forks are not locked, and a command that executes
 another, as a shell script does, is not locked any more. Nobody bounds what the command asks for: the
 budget is yours to know. It must not write file data back (fsync) nor wait for other parts of the kernel
 that may need memory; of some of that the kernel warns, so do not set kernel.panic_on_warn. When this
-process is killed, the command goes on, without its claim in the kernel; the reserve is given back after
-the command's end by the next that raises it.
+process is killed, the command goes on; the reserve is given back after the command's end by the next
+that raises it.
 
 Exit codes: the command's, 128 and the number of the signal that ended it, 125 when it could not be
 brought under the rules, 126 when it cannot be executed, 127 when it was not found, 2 when this command
@@ -144,12 +144,6 @@ func (l *launcher) under(path string) (unix.WaitStatus, error) {
 			l.warn("%v", err)
 		}
 	}()
-	granted := grants(client)
-	if granted == nil {
-		l.warn("this o2fence has no claims and marks no sockets: the reserve is raised, but not %s's alone", name)
-	} else if err := granted.Claim(ctx, uint32(l.budget), name); err != nil {
-		return 0, err
-	}
 	p, err := launch.Start(launch.Program{Path: path, Args: l.command, Flag: flagThread, Unlocked: l.unlocked})
 	if err != nil {
 		return 0, err
@@ -158,14 +152,8 @@ func (l *launcher) under(path string) (unix.WaitStatus, error) {
 	if err := l.reserve.Share(ctx, p.PID); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		l.warn("%v", err)
 	}
-	go l.attend(ctx, p, granted, signals)
+	go l.attend(ctx, p, client, signals)
 	return p.Wait()
-}
-
-// grants is the seam to the kernel's claims and marked sockets: nil as long as its client has none.
-func grants(client *kernel.Client) memsafe.Grants {
-	g, _ := any(client).(memsafe.Grants)
-	return g
 }
 
 // flagThread asks the kernel to put the calling thread into PF_MEMALLOC mode.
@@ -183,7 +171,7 @@ func flagThread() error {
 const lookAgain = time.Second
 
 // attend passes signals on and tends the program, until it ends.
-func (l *launcher) attend(ctx context.Context, p *launch.Process, g memsafe.Grants, signals <-chan os.Signal) {
+func (l *launcher) attend(ctx context.Context, p *launch.Process, m memsafe.Marker, signals <-chan os.Signal) {
 	look := time.NewTicker(lookAgain)
 	defer look.Stop()
 	marked, failed := map[string]bool{}, false
@@ -195,8 +183,8 @@ func (l *launcher) attend(ctx context.Context, p *launch.Process, g memsafe.Gran
 			}
 		case <-look.C:
 			err := p.SpareFromOOM()
-			if err == nil && g != nil {
-				err = p.MarkSockets(ctx, g, marked)
+			if err == nil {
+				err = p.MarkSockets(ctx, m, marked)
 			}
 			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
 				look.Stop() // it has ended, and what it has left behind is not looked at

@@ -105,7 +105,7 @@ type server struct {
 	budget  memsafe.Budget
 	carried *setup.Bridge
 	bridge  *kernel.Bridge
-	client  *kernel.Client // what it was granted lasts as long as this
+	client  *kernel.Client
 }
 
 // open takes all that will be needed.
@@ -138,28 +138,10 @@ func (s *server) close() {
 	}
 }
 
-// grants is the seam to the kernel's claims and marked sockets: nil as long as its client has none.
-func (s *server) grants() memsafe.Grants {
-	g, _ := any(s.client).(memsafe.Grants)
-	return g
-}
-
-// obtain asks for what the kernel grants beyond the flag, for all sockets there are.
-func (s *server) obtain(ctx context.Context) error {
-	grants := s.grants()
-	if grants == nil {
-		return nil
-	}
-	if err := grants.Claim(ctx, uint32(s.budget.KernelKiB), "o2fenced"); err != nil {
-		return err
-	}
-	return memsafe.MarkSockets(ctx, grants)
-}
-
 // serve binds the methods, and then serves until it is told to end. The kernel checks the rules
 // when it is asked to bind, so that comes last.
 func (s *server) serve(ctx context.Context) error {
-	if err := s.obtain(ctx); err != nil {
+	if err := memsafe.MarkSockets(ctx, s.client); err != nil {
 		return err
 	}
 	d := dispatch.New(s.bridge, s.carried.Nodes, dispatch.Options{

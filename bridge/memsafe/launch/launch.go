@@ -183,7 +183,7 @@ const never = "-1000"
 
 // MarkSockets marks the program's open sockets, but for those whose inode is in done already, to which it
 // adds them. The error is fs.ErrNotExist or unix.ESRCH when the program has ended.
-func (p *Process) MarkSockets(ctx context.Context, g memsafe.Grants, done map[string]bool) error {
+func (p *Process) MarkSockets(ctx context.Context, m memsafe.Marker, done map[string]bool) error {
 	sockets, err := memsafe.Sockets(p.PID)
 	if err != nil {
 		return err
@@ -192,7 +192,7 @@ func (p *Process) MarkSockets(ctx context.Context, g memsafe.Grants, done map[st
 		if done[inode] {
 			continue
 		}
-		if err := mark(ctx, g, p.pidfd, fd); err != nil {
+		if err := mark(ctx, m, p.pidfd, fd); err != nil {
 			return fmt.Errorf("socket %d of process %d: %w", fd, p.PID, err)
 		}
 		done[inode] = true
@@ -201,7 +201,7 @@ func (p *Process) MarkSockets(ctx context.Context, g memsafe.Grants, done map[st
 }
 
 // mark borrows a descriptor of the program for as long as that takes.
-func mark(ctx context.Context, g memsafe.Grants, pidfd, fd int) error {
+func mark(ctx context.Context, m memsafe.Marker, pidfd, fd int) error {
 	ours, err := unix.PidfdGetfd(pidfd, fd, 0)
 	if errors.Is(err, unix.EBADF) {
 		return nil // closed meanwhile
@@ -210,5 +210,5 @@ func mark(ctx context.Context, g memsafe.Grants, pidfd, fd int) error {
 		return fmt.Errorf("pidfd_getfd: %w", err)
 	}
 	defer unix.Close(ours)
-	return g.MarkSocket(ctx, ours)
+	return m.MarkSocket(ctx, ours)
 }

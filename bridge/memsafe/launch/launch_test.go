@@ -139,8 +139,6 @@ func TestAProgramThatLocksItselfIsLeftAlone(t *testing.T) {
 // marks is the kernel's part: it takes sockets, and remembers which.
 type marks []uint64
 
-func (*marks) Claim(context.Context, uint32, string) error { return nil }
-
 func (m *marks) MarkSocket(_ context.Context, fd int) error {
 	var stat unix.Stat_t
 	err := unix.Fstat(fd, &stat)

@@ -75,9 +75,9 @@ func marksSockets(s *suite) error {
 	}
 	defer file.Close()
 	return errors.Join(
-		s.MemallocSocket(ctx, file.Fd()),
-		expect(s.MemallocSocket(ctx, 0), kernel.ErrNotSocket),
-		expect(s.MemallocSocket(ctx, 9999), kernel.ErrNotSocket),
+		s.MarkSocket(ctx, int(file.Fd())),
+		expect(s.MarkSocket(ctx, 0), kernel.ErrNotSocket),
+		expect(s.MarkSocket(ctx, 9999), kernel.ErrNotSocket),
 	)
 }
 

@@ -13,27 +13,22 @@ import (
 	"strings"
 )
 
-// Grants is what a kernel with o2fence's module grants to a process beyond the flag: admission to the
-// reserve, where several want it, and its delivery to sockets. (R20, R21)
-type Grants interface {
-	// Claim asks for kib KiB of the reserve under a name. It lasts as long as the connection to the
-	// kernel that it was made on. A refused claim says how much is missing.
-	Claim(ctx context.Context, kib uint32, name string) error
-
-	// MarkSocket lets an open socket of the calling process receive with memory of the reserve.
+// A Marker lets an open socket of the calling process receive with memory of the reserve: a client of a
+// kernel with o2fence's module. (R20)
+type Marker interface {
 	MarkSocket(ctx context.Context, fd int) error
 }
 
 // MarkSockets marks all sockets that the calling process has open. An answer cannot be lost for
 // want of memory because a packet that was received into the reserve reaches these sockets, and
 // is dropped for all others. One that is opened later has to be marked by itself.
-func MarkSockets(ctx context.Context, g Grants) error {
+func MarkSockets(ctx context.Context, m Marker) error {
 	sockets, err := Sockets(os.Getpid())
 	if err != nil {
 		return fmt.Errorf("memsafe: %w", err)
 	}
 	for fd := range sockets {
-		if err := g.MarkSocket(ctx, fd); err != nil {
+		if err := m.MarkSocket(ctx, fd); err != nil {
 			return fmt.Errorf("memsafe: socket %d: %w", fd, err)
 		}
 	}
