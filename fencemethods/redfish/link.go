@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/o2fence/o2fence/fencemethods"
 	"github.com/o2fence/o2fence/fencemethods/stream"
 )
 
@@ -206,6 +207,12 @@ func linkFailure(err error, cut bool) *failure {
 		return failHungUp
 	case errors.Is(err, errTooLong):
 		return failTooLong
+	}
+	if call, ok := errors.AsType[*os.SyscallError](err); ok {
+		return &failure{
+			Kind: fencemethods.ErrUnreachable, Detail: call.Error(),
+			Advice: "check addr, and this node's routes and packet filter",
+		}
 	}
 	// Package tls calls the other end's alerts by no exported type.
 	alert, ok := errors.AsType[*net.OpError](err)
