@@ -50,7 +50,7 @@ func (d *device) whichSystems(ctx context.Context) *failure {
 }
 
 // checkAllowed makes sure that ForceOff is among the values that the BMC allows; it says so in the
-// system itself or in an ActionInfo (9.7).
+// system itself or in an ActionInfo (DSP0268).
 func (d *device) checkAllowed(ctx context.Context) *failure {
 	if len(d.reset.Allowed) > 0 {
 		return nil // word has looked
@@ -83,7 +83,7 @@ func (d *device) get(ctx context.Context, path string) *failure {
 const maxAccounts = 32
 
 // checkRights looks up whether the user's role may reset systems: it needs the privilege
-// ConfigureComponents (DSP0266 13.3.8; DSP8013). A BMC that does not tell, for it has no such
+// ConfigureComponents (DSP0266, "Privilege model"). A BMC that does not tell, for it has no such
 // service or because the user may not look, passes: the reset was not tried.
 func (d *device) checkRights(ctx context.Context) *failure {
 	if f := d.get(ctx, "/redfish/v1/AccountService/Accounts"); f != nil {

@@ -123,7 +123,7 @@ func final(f *failure) bool {
 	}
 }
 
-// statusFailure tells what an HTTP status means (8.6.5), nil for success.
+// statusFailure tells what an HTTP status means (DSP0266, "Status codes"), nil for success.
 func statusFailure(status int) *failure {
 	switch {
 	case status >= 200 && status < 300:

@@ -77,6 +77,9 @@ func FuzzDecodeOthers(f *testing.F) {
 		if role, ok := decodeAccount(b, "u"); ok && !isPath(role) {
 			t.Errorf("role %q", role)
 		}
+		if path, ok := decodeSessions(b); ok && !isPath(path) {
+			t.Errorf("sessions %q", path)
+		}
 		decodeActionInfo(b)
 		decodeRole(b)
 	})

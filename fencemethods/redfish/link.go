@@ -20,7 +20,8 @@ import (
 	"github.com/o2fence/o2fence/fencemethods/stream"
 )
 
-// sessions is where a session is opened (13.3.4.1; the URI is DSP0268's for SessionCollection).
+// sessions is where a session is opened, unless the root says otherwise (DSP0266, "Redfish session
+// login authentication"; DSP0268, SessionCollection).
 const sessions = "/redfish/v1/SessionService/Sessions"
 
 // exchange asks once and leaves the answer in d.body. It connects and logs in where needed.
@@ -39,7 +40,10 @@ func (d *device) exchange(ctx context.Context, method, path string, body []byte)
 
 // logIn opens a session.
 func (d *device) logIn(ctx context.Context) *failure {
-	status, header, f := d.ask(ctx, http.MethodPost, sessions, d.login)
+	status, header, f := d.ask(ctx, http.MethodPost, d.sessions, d.login)
+	if f == nil && status == http.StatusNotFound && d.findSessions(ctx) {
+		status, header, f = d.ask(ctx, http.MethodPost, d.sessions, d.login)
+	}
 	if f != nil {
 		return f
 	}
@@ -54,6 +58,19 @@ func (d *device) logIn(ctx context.Context) *failure {
 		return failGarbage
 	}
 	return nil
+}
+
+// findSessions learns where to open a session. Older BMCs have another place for it.
+func (d *device) findSessions(ctx context.Context) bool {
+	status, _, f := d.ask(ctx, http.MethodGet, "/redfish/v1/", nil)
+	if f != nil || statusFailure(status) != nil {
+		return false
+	}
+	path, ok := decodeSessions(d.body)
+	if ok {
+		d.sessions = path
+	}
+	return ok
 }
 
 // pathOf returns the path of a URI that a BMC gave, "" for one that has none. BMCs write whole URLs

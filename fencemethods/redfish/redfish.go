@@ -11,7 +11,7 @@
 // verified by a CA; there is no third way. HTTP is parsed by net/http and TLS spoken by crypto/tls,
 // over package stream's socket: no goroutine and no timer, and all that allocates is in MemoryKiB.
 //
-// Clause numbers are those of the Redfish Specification, DSP0266 1.15.
+// DSP0266 is the Redfish Specification, of which clauses are cited by their titles, DSP0268 its schemas.
 package redfish
 
 import (
@@ -133,14 +133,15 @@ type device struct {
 	told     bool               // state is what was read, if only that the BMC does not know
 	heard    bool               // an HTTP answer came since the operation began
 
-	conn    *stream.Conn // nil when there is none
-	secure  *tls.Conn    // over conn
-	in      *bufio.Reader
-	asked   http.Request
-	token   string // of the session
-	session string // its path
-	out     []byte
-	body    []byte
+	conn     *stream.Conn // nil when there is none
+	secure   *tls.Conn    // over conn
+	in       *bufio.Reader
+	asked    http.Request
+	sessions string // where they are opened
+	token    string // of the session
+	session  string // its path
+	out      []byte
+	body     []byte
 }
 
 // New makes the device; it sends nothing.
@@ -160,7 +161,7 @@ func New(_ fencemethods.Target, v fencemethods.Values) (fencemethods.Device, err
 	}
 	defer password.Wipe()
 	d := &device{
-		address: stream.TCP(to), config: config, host: to.String(), system: v["system"], user: v["user"],
+		address: stream.TCP(to), config: config, host: to.String(), system: v["system"], sessions: sessions, user: v["user"],
 		patience: time.Duration(v.Int("retry_ms")) * time.Millisecond,
 		in:       bufio.NewReaderSize(nil, 4096),
 		out:      make([]byte, 0, 8<<10), body: make([]byte, maxBody),
@@ -173,7 +174,7 @@ func New(_ fencemethods.Target, v fencemethods.Values) (fencemethods.Device, err
 	return d, nil
 }
 
-// basic returns the header of basic authentication (13.3.3; RFC 7617). It makes no copy of the
+// basic returns the header of basic authentication (RFC 7617). It makes no copy of the
 // password but the one that it wipes.
 func basic(user string, password fencemethods.Secret) fencemethods.Secret {
 	both := append(append(make([]byte, 0, len(user)+1+len(password)), user...), ':')
@@ -183,7 +184,7 @@ func basic(user string, password fencemethods.Secret) fencemethods.Secret {
 	return append(base64.StdEncoding.AppendEncode(header, both), "\r\n"...)
 }
 
-// loginBody returns what opens a session (13.3.4.1).
+// loginBody returns what opens a session (DSP0266, "Redfish session login authentication").
 func loginBody(user string, password fencemethods.Secret) fencemethods.Secret {
 	b := append(make([]byte, 0, 64+6*(len(user)+len(password))), `{"UserName":`...)
 	b = append(appendString(b, []byte(user)), `,"Password":`...)

@@ -255,6 +255,7 @@ func TestCheckSaysWhatWouldBeInTheWay(t *testing.T) {
 	}{
 		{"all is well", redfishd.Habits{}, nil, nil, ""},
 		{"values in an ActionInfo", redfishd.Habits{Info: true}, nil, nil, ""},
+		{"sessions elsewhere", redfishd.Habits{NoBasic: true, OldSessions: true}, map[string]string{"auth": "session"}, nil, ""},
 		{"off already", redfishd.Habits{State: `"Off"`}, nil, nil, ""},
 		{"long document", redfishd.Habits{Length: 40000}, nil, nil, ""},
 		{"no ForceOff", redfishd.Habits{Values: []string{"On", "GracefulShutdown"}}, nil, fencemethods.ErrUnsupported, "does not offer ForceOff"},

@@ -61,7 +61,7 @@ func (s *computerSystem) state() fencemethods.State {
 	}
 }
 
-// A reset is how a resource says what its action takes (7.6, 9.7).
+// A reset is how a resource says what its action takes (DSP0266, "Actions property").
 type reset struct {
 	Target  string   `json:"target"`
 	Allowed []string `json:"ResetType@Redfish.AllowableValues"`
@@ -126,6 +126,15 @@ func decodeMembers(b []byte) []string {
 		}
 	}
 	return paths
+}
+
+// decodeSessions returns where the service's root says that sessions are opened.
+func decodeSessions(b []byte) (path string, ok bool) {
+	var root struct{ Links struct{ Sessions link } }
+	if json.Unmarshal(b, &root) != nil {
+		return "", false
+	}
+	return root.Links.Sessions.ID, isPath(root.Links.Sessions.ID)
 }
 
 type link struct {

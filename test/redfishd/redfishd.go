@@ -44,6 +44,7 @@ type Habits struct {
 	Role        string        // of the user; "" is Operator
 	NoBasic     bool          // takes sessions only
 	Sessions    int           // how many sessions it can have; 0 is many, -1 none
+	OldSessions bool          // has them opened where only its root says
 	Slash       bool          // has its paths end in a slash
 	Length      int           // of a system's document at least, in bytes
 	Whole       bool          // writes whole URLs, not paths

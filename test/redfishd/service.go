@@ -19,7 +19,7 @@ import (
 type object map[string]any
 
 // handler serves the resources. Only the root and the opening of a session are for anybody
-// (DSP0266, 13.3.2).
+// (DSP0266, "Resource and operation authentication requirements").
 func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()
 	public := func(pattern string, f http.HandlerFunc) { mux.HandleFunc(pattern, f) }
@@ -35,7 +35,14 @@ func (s *Server) handler() http.Handler {
 	}
 	public("GET /redfish", func(w http.ResponseWriter, _ *http.Request) { s.answer(w, 200, object{"v1": "/redfish/v1/"}) })
 	public("GET /redfish/v1", s.root)
-	public("POST /redfish/v1/SessionService/Sessions", s.openSession)
+	public("POST /redfish/v1/SessionService/Sessions", func(w http.ResponseWriter, r *http.Request) {
+		if s.now().OldSessions {
+			s.refuse(w, http.StatusNotFound, "Base.1.8.ResourceMissingAtURI")
+			return
+		}
+		s.openSession(w, r)
+	})
+	public("POST /redfish/v1/Sessions", s.openSession)
 	private("DELETE /redfish/v1/SessionService/Sessions/{number}", s.closeSession)
 	private("POST "+System+"/Actions/ComputerSystem.Reset", s.doReset)
 	private("GET "+System, s.system)
@@ -132,6 +139,10 @@ func resources() map[string]object {
 }
 
 func (s *Server) root(w http.ResponseWriter, _ *http.Request) {
+	where := "/redfish/v1/SessionService/Sessions"
+	if s.now().OldSessions {
+		where = "/redfish/v1/Sessions"
+	}
 	s.answer(w, 200, object{
 		"@odata.id": "/redfish/v1/", "@odata.type": "#ServiceRoot.v1_9_0.ServiceRoot",
 		"Id": "RootService", "Name": "Root Service", "RedfishVersion": "1.11.0",
@@ -139,7 +150,7 @@ func (s *Server) root(w http.ResponseWriter, _ *http.Request) {
 		"Systems":        object{"@odata.id": "/redfish/v1/Systems"},
 		"SessionService": object{"@odata.id": "/redfish/v1/SessionService"},
 		"AccountService": object{"@odata.id": "/redfish/v1/AccountService"},
-		"Links":          object{"Sessions": object{"@odata.id": "/redfish/v1/SessionService/Sessions"}},
+		"Links":          object{"Sessions": object{"@odata.id": where}},
 	})
 }
 
@@ -314,7 +325,7 @@ func (s *Server) closeSession(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// refuse answers with an error (DSP0266, 8.6.5).
+// refuse answers with an error (DSP0266, "Error responses").
 func (s *Server) refuse(w http.ResponseWriter, status int, id string) {
 	s.answer(w, status, object{"error": object{
 		"code": id, "message": http.StatusText(status),
