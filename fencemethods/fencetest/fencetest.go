@@ -27,6 +27,9 @@ type Harness struct {
 
 	// Many is how many servers there are when many nodes are fenced at once.
 	Many int
+
+	// Skip has, by name, the cases that the device cannot be in, with the reason.
+	Skip map[string]string
 }
 
 // A Peer is a running device server, reached through a wire that can fail. What a method does not
@@ -64,6 +67,9 @@ type trial struct {
 func Run(t *testing.T, h Harness) {
 	for _, c := range cases() {
 		t.Run(c.name, func(t *testing.T) {
+			if why := h.Skip[c.name]; why != "" {
+				t.Skip(why)
+			}
 			if !c.alone {
 				t.Parallel()
 			}
