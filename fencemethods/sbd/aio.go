@@ -17,28 +17,26 @@ type queue struct {
 	events [disksMax]ioEvent
 }
 
-// struct iocb of linux/aio_abi.h, on little-endian machines.
+// struct iocb of linux/aio_abi.h. Nameless: aio_key and aio_rw_flags, aio_reqprio, and at the end
+// aio_reserved2, aio_flags and aio_resfd, all of them 0.
 type iocb struct {
-	data     uint64
-	key      uint32
-	rwFlags  uint32
-	opcode   uint16
-	priority int16
-	fd       uint32
-	buf      uint64
-	bytes    uint64
-	offset   int64
-	_        uint64
-	flags    uint32
-	resFD    uint32
+	data   uint64
+	_      [2]uint32
+	opcode uint16
+	_      int16
+	fd     uint32
+	buf    uint64
+	bytes  uint64
+	offset int64
+	_      [2]uint64
 }
 
-// struct io_event.
+// struct io_event. Nameless: obj and res2.
 type ioEvent struct {
 	data uint64
-	obj  uint64
+	_    uint64
 	res  int64
-	res2 int64
+	_    int64
 }
 
 const (

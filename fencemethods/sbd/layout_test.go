@@ -6,10 +6,11 @@ import (
 	"bytes"
 	"encoding/hex"
 	"testing"
+	"time"
 )
 
 // debian is the header that Debian's sbd 1.5.2 wrote for "-1 5 -4 10 create".
-const debian = "5342445f5342445f02ff00000000020000000005000000020000000100000" + "00a0184f0c9f1ac814d9ca2b8a1d3c7e5f011"
+const debian = "5342445f5342445f02ff0000000002000000000500000002000000010000000a01b1d1b1af029841cc82c5597c09cf0dcd"
 
 func headerSeed(t testing.TB) []byte {
 	p, err := hex.DecodeString(debian)
@@ -17,6 +18,16 @@ func headerSeed(t testing.TB) []byte {
 		t.Fatal(err)
 	}
 	return append(p, make([]byte, 512-len(p))...)
+}
+
+func TestDebiansHeaderIsUnderstood(t *testing.T) {
+	h, ok := decodeHeader(headerSeed(t), 512)
+	if !ok || h.slots != 255 || h.watchdog != 5*time.Second || h.msgwait != 10*time.Second || h.uuid == ([16]byte{}) {
+		t.Errorf("%+v, %v", h, ok)
+	}
+	if _, ok := decodeHeader(headerSeed(t), 4096); ok {
+		t.Error("taken for one of another sector size")
+	}
 }
 
 // FuzzDecodeHeader: a header is taken only for what sbd takes for one.

@@ -319,7 +319,8 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 		{"two slots", []*testDisk{double}, fencemethods.ErrRefused, "two slots"},
 		{"one disk by two paths", []*testDisk{twin, copied}, fencemethods.ErrRefused, "cannot be told"},
 		{
-			"other timeouts", []*testDisk{newDisk(t, "node2"), formatted(t, 512, []string{"-1", "1", "-4", "9"}, "node2")},
+			"other timeouts",
+			[]*testDisk{newDisk(t, "node2"), formatted(t, 512, []string{"-1", "1", "-4", "9"}, "node2")},
 			fencemethods.ErrRefused, "other timeouts",
 		},
 	} {
