@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+package sbd
+
+import (
+	"bytes"
+	"os/exec"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/o2fence/o2fence/fencemethods"
+)
+
+// watch is the script in which Debian's sbd watches disks. Twice -Z has it end instead of resetting
+// the machine; besides it is process 1 of its own, without a watchdog, and cannot reach sysrq.
+const watch = `set -e
+mount --make-rprivate /
+mount -t proc proc /proc
+for f in /proc/sysrq-trigger /proc/sys/kernel/sysrq; do [ ! -e $f ] || mount --bind /dev/null $f; done
+mount -t tmpfs tmpfs /run
+export SBD_PACEMAKER=no SBD_SYNC_RESOURCE_STARTUP=no
+exec sbd -R -n node2 -W -W -P -P -Z -Z -p /run/sbd.pid "$@" watch`
+
+// A daemon is Debian's sbd, for node2.
+type daemon struct {
+	cmd   *exec.Cmd
+	ended chan struct{} // as the node would
+}
+
+func startDaemon(t *testing.T, options []string, disks ...*testDisk) *daemon {
+	t.Helper()
+	args := []string{"-ec", watch, "sh"}
+	for _, k := range disks {
+		args = append(args, "-d", k.loop)
+		k.write(slotSector(1)+1, append([]byte{msgTest}, make([]byte, 511)...)) // which it takes out when it starts
+	}
+	w := &daemon{cmd: exec.Command("sh", append(args, options...)...), ended: make(chan struct{})}
+	var out bytes.Buffer
+	w.cmd.Stdout, w.cmd.Stderr = &out, &out
+	w.cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	if err := w.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = w.cmd.Wait(); close(w.ended) }()
+	t.Cleanup(func() { _ = w.cmd.Process.Kill(); <-w.ended })
+	for _, k := range disks {
+		for k.mail(1).cmd != msgClear {
+			select {
+			case <-w.ended:
+				t.Fatalf("sbd has ended: %s", out.String())
+			case <-time.After(10 * time.Millisecond):
+			}
+		}
+	}
+	return w
+}
+
+func (w *daemon) over() bool {
+	select {
+	case <-w.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+func TestDebiansDaemonObeys(t *testing.T) {
+	for name, n := range map[string]int{"one disk": 1, "three disks": 3} {
+		t.Run(name, func(t *testing.T) {
+			var disks []*testDisk
+			for range n {
+				disks = append(disks, newDisk(t, "node1", "node2"))
+			}
+			w, d := startDaemon(t, nil, disks...), openDevice(t, map[string]string{"ping": "yes"}, disks...)
+			if err := d.Check(within(t, 10*time.Second)); err != nil {
+				t.Error(err)
+			}
+			if w.over() {
+				t.Fatal("a check has ended it")
+			}
+			if err := d.Off(within(t, 10*time.Second)); err != nil {
+				t.Fatal(err)
+			}
+			if !w.over() {
+				t.Fatal("FALSE SUCCESS: sbd has not obeyed")
+			}
+			// It starts again only where the pill was taken out, when it is told to be careful.
+			again := exec.Command("sh", "-ec", watch, "sh", "-d", disks[0].loop, "-S", "1")
+			again.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+			_ = again.Run()
+			if !lethal(disks[0].mail(1).cmd) {
+				t.Error("sbd has taken the pill out though it was told not to start")
+			}
+			if err := d.On(within(t, 10*time.Second)); err != nil {
+				t.Fatal(err)
+			}
+			if startDaemon(t, []string{"-S", "0"}, disks...).over() {
+				t.Error("sbd does not start")
+			}
+		})
+	}
+}
+
+func TestCheckFindsThatNoSbdRuns(t *testing.T) {
+	k := newDisk(t, "node1", "node2")
+	d := openDevice(t, map[string]string{"ping": "yes"}, k)
+	wantError(t, d.Check(within(t, 4*time.Second)), fencemethods.ErrTimeout, "has not taken")
+	if m := k.mail(1); m.cmd != msgClear {
+		t.Errorf("the test message is there still: %+v", m)
+	}
+}
+
+// A test message must not replace a pill.
+func TestCheckLeavesAPillWhereItIs(t *testing.T) {
+	k := newDisk(t, "node1", "node2")
+	k.sbd("message", "node2", "reset")
+	d := openDevice(t, map[string]string{"ping": "yes"}, k)
+	wantError(t, d.Check(within(t, 4*time.Second)), fencemethods.ErrRefused, "message that kills")
+	if got := k.mail(1).cmd; got != msgReset {
+		t.Errorf("the mailbox has %d", got)
+	}
+}
+
+func TestADiskThatHangsDoesNotHoldUpTheOthers(t *testing.T) {
+	a, b, c := newDisk(t, "node2"), newDisk(t, "node2"), newDisk(t, "node2")
+	d := openDevice(t, nil, a, b, c)
+	hang(d, 1)
+	start := time.Now()
+	if err := d.Off(within(t, 10*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(start); took > msgwaitTest+100*time.Millisecond {
+		t.Errorf("took %v", took)
+	}
+	hang(d, 2)
+	start = time.Now()
+	const limit = 4 * time.Second
+	wantError(t, d.Off(within(t, limit)), fencemethods.ErrUnreachable, b.loop)
+	if took := time.Since(start); took > limit+limit/10 {
+		t.Errorf("took %v of %v", took, limit)
+	}
+	wantState(t, openDevice(t, nil, a), fencemethods.Unknown)
+	// What hangs in the kernel is not taken away from it.
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// hang makes a disk's I/O seem to be under way for ever. A disk that hangs cannot be had without a
+// device mapper; what the kernel would do is what it does here: nothing.
+func hang(d *device, i int) { d.disks[i].began = time.Now() }
+
+func TestAFenceAllocatesNothing(t *testing.T) {
+	k := newDisk(t, "node2")
+	d := openDevice(t, nil, k)
+	ctx := within(t, time.Minute)
+	if got := testing.AllocsPerRun(1, func() {
+		if err := d.Off(ctx); err != nil {
+			t.Error(err)
+		}
+	}); got > 0 {
+		t.Errorf("Off allocated %v times", got)
+	}
+	if got := testing.AllocsPerRun(10, func() { _, _ = d.Status(ctx) }); got > 0 {
+		t.Errorf("Status allocated %v times", got)
+	}
+}
+
+// The difference, with the same disk: peers' sender and this method.
+func TestDebiansSenderBelievesAWriteThatFailed(t *testing.T) {
+	k := newDisk(t, "node1", "node2")
+	if err := k.file.Truncate(4 * 512); err != nil {
+		t.Fatal(err)
+	}
+	k.run("losetup", "--set-capacity", k.loop)
+	k.sbd("message", "node2", "off") // fails the test unless it exits with 0
+	d := openDevice(t, nil, k)
+	wantError(t, d.Off(within(t, 4*time.Second)), fencemethods.ErrProtocol, "ends before")
+	if slices.ContainsFunc(d.disks, (*disk).pill) {
+		t.Error("there is a pill where there is no disk")
+	}
+}
