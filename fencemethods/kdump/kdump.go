@@ -342,7 +342,7 @@ func (d *device) Check(ctx context.Context) error {
 	return failNotServed
 }
 
-// Close leaves the listener, and wipes the key.
+// Close leaves the listener, and wipes the key. What the hash made of it goes with the garbage.
 func (d *device) Close() error {
 	d.key.Wipe()
 	if d.listener == nil {

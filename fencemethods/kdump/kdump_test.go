@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/o2fence/o2fence/fencemethods"
+	"github.com/o2fence/o2fence/fencemethods/fencetest"
 )
 
 // send is fence-agents' sender, as it is in a kdump image.
@@ -321,7 +322,10 @@ func TestDeadlineIsKept(t *testing.T) {
 type kernel struct {
 	conn *net.UDPConn
 	seal *seal
-	mute bool // answers no challenges
+
+	mute    bool               // answers no challenges
+	plain   bool               // sends fence_kdump's message instead
+	machine *fencetest.Machine // runs only while that is off
 
 	proofs [][]byte
 }
@@ -340,6 +344,14 @@ func (k *kernel) sealed(m message) []byte {
 	return p[:]
 }
 
+func (k *kernel) runs() bool {
+	if k.machine == nil {
+		return true
+	}
+	on, err := k.machine.On()
+	return err == nil && !on
+}
+
 // speak goes on until the test ends; the function that it returns ends it earlier.
 func (k *kernel) speak(t testing.TB) (stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
@@ -350,7 +362,15 @@ func (k *kernel) speak(t testing.TB) (stop func()) {
 		defer close(ended)
 		his, in := nonce{1, 2, 3}, make([]byte, sealedLen)
 		for ctx.Err() == nil {
-			_, _ = k.conn.Write(k.sealed(message{kind: kindHello, sender: his}))
+			if !k.runs() {
+				time.Sleep(20 * time.Millisecond)
+				continue
+			}
+			hello := k.sealed(message{kind: kindHello, sender: his})
+			if k.plain {
+				hello = plainMessage
+			}
+			_, _ = k.conn.Write(hello)
 			_ = k.conn.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
 			n, err := k.conn.Read(in)
 			m, ok := decode(in[:n])

@@ -5,6 +5,7 @@ package sbd
 import (
 	"bytes"
 	"os/exec"
+	"runtime"
 	"slices"
 	"syscall"
 	"testing"
@@ -165,6 +166,23 @@ func TestAFenceAllocatesNothing(t *testing.T) {
 	}
 	if got := testing.AllocsPerRun(10, func() { _, _ = d.Status(ctx) }); got > 0 {
 		t.Errorf("Status allocated %v times", got)
+	}
+}
+
+func TestMemoryStaysWithinTheBudget(t *testing.T) {
+	d := openDevice(t, nil, newDisk(t, "node2"), newDisk(t, "node2"))
+	hang(d, 1) // so that it tries until the deadline
+	const seconds = 2
+	ctx := within(t, seconds*time.Second)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if err := d.Off(ctx); err == nil {
+		t.Error("there is no disk, yet there is no error")
+	}
+	runtime.ReadMemStats(&after)
+	perMinute := (after.TotalAlloc - before.TotalAlloc) * 60 / seconds
+	if budget := uint64(Method().MemoryKiB) << 10; perMinute > budget {
+		t.Errorf("%d bytes a minute, more than the %d of MemoryKiB", perMinute, budget)
 	}
 }
 
