@@ -11,8 +11,10 @@ import (
 	"github.com/o2fence/o2fence/fencemethods"
 	"github.com/o2fence/o2fence/fencemethods/ifmib"
 	"github.com/o2fence/o2fence/fencemethods/ipmi"
+	"github.com/o2fence/o2fence/fencemethods/kdump"
 	"github.com/o2fence/o2fence/fencemethods/qmp"
 	"github.com/o2fence/o2fence/fencemethods/redfish"
+	"github.com/o2fence/o2fence/fencemethods/sbd"
 	"github.com/o2fence/o2fence/fencemethods/snmp"
 	"github.com/o2fence/o2fence/fencemethods/testmethod"
 )
@@ -25,6 +27,8 @@ func Methods() []fencemethods.Method {
 		ifmib.Method(),
 		qmp.Method(),
 		redfish.Method(),
+		kdump.Method(),
+		sbd.Method(),
 		testmethod.Method(),
 	}
 }
