@@ -118,7 +118,8 @@ func (c *cell) run(m message) {
 	}
 	i, g := c.inmate, c.group
 	before := g.kills()
-	timer := time.NewTimer(time.Duration(m.args[0]) * time.Millisecond)
+	// The client's clock runs since it has asked, and the last jail may only now have been furnished.
+	timer := time.NewTimer(time.Until(m.came.Add(time.Duration(m.args[0]) * time.Millisecond)))
 	defer timer.Stop()
 	answer := message{verb: verbEnded, seq: m.seq}
 	if _, err := i.control.Write(append(m.body, 0)); err != nil {

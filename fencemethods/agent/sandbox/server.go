@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -149,6 +150,7 @@ func receive(conn *net.UnixConn, in chan<- message, gone <-chan struct{}) {
 			return
 		}
 		m, err := parse(bytes.Clone(b[:n]))
+		m.came = time.Now()
 		clear(b[:n])
 		if err != nil {
 			return

@@ -5,6 +5,7 @@ package sandbox
 import (
 	"bytes"
 	"fmt"
+	"time"
 )
 
 // The messages between a Jail and the Server are packets: a line of a verb and numbers, then bytes.
@@ -21,6 +22,7 @@ type message struct {
 	args [3]int
 	end  End
 	body []byte
+	came time.Time // when the server received it
 }
 
 const (
