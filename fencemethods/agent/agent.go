@@ -33,7 +33,7 @@ const Name = "agent"
 func Method() fencemethods.Method {
 	return fencemethods.Method{
 		Name:    Name,
-		Summary: "any program of fence-agents, in a sandbox: NOT DEADLOCK-PROOF, for after a method that is",
+		Summary: "run a program of fence-agents in a sandbox: NOT DEADLOCK-PROOF",
 		// Its buffers, what it takes to connect once more, and to look at the clock while an agent runs.
 		MemoryKiB: 384,
 		New:       New,

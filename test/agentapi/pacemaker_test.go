@@ -16,8 +16,8 @@ import (
 	"github.com/o2fence/o2fence/test/vm"
 )
 
-// A pacemaker is a node of a cluster with o2fence in which Debian's pacemaker-fenced runs, alone.
-type pacemaker struct {
+// A pair is a cluster of two with o2fence, whose first node has the agent too.
+type pair struct {
 	*rig.Rig
 	t      *testing.T
 	ctx    context.Context
@@ -27,11 +27,12 @@ type pacemaker struct {
 
 const fenced = "/usr/lib/pacemaker/pacemaker-fenced"
 
-func startPacemaker(t *testing.T) *pacemaker {
+// startPair needs some programs of other packages.
+func startPair(t *testing.T, cfg rig.Config, programs ...string) *pair {
 	t.Helper()
-	for _, file := range []string{fenced, "/usr/sbin/stonith_admin"} {
+	for _, file := range programs {
 		if _, err := os.Stat(file); err != nil {
-			t.Skip("packages pacemaker and pacemaker-cli-utils are not installed:", err)
+			t.Skip("see scripts/deps:", err)
 		}
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), testTime)
@@ -39,35 +40,32 @@ func startPacemaker(t *testing.T) *pacemaker {
 	c := vm.TestCluster(t, vm.ClusterConfig{Nodes: 2})
 	dir := filepath.Join(filepath.Dir(c.Nodes[0].LogPath()), "bmc")
 	check(t, os.MkdirAll(dir, 0o755))
-	r, err := rig.New(ctx, c, dir, rig.Config{Cluster: "\tthen = off\n\tthen_delay_ms = 0\n"})
+	r, err := rig.New(ctx, c, dir, cfg)
 	check(t, err)
 	t.Cleanup(func() { r.Close() })
 	check(t, c.Start(ctx))
 	check(t, c.All(func(m *vm.VM) error { return r.Protect(ctx, m) }))
 	check(t, r.Watched(ctx, c.Nodes[0], 0, 1))
-	p := &pacemaker{Rig: r, t: t, ctx: ctx, node: c.Nodes[0]}
+	p := &pair{Rig: r, t: t, ctx: ctx, node: c.Nodes[0]}
 	p.events, err = r.Follow(ctx, p.node)
 	check(t, err)
 	p.run("cp", filepath.Join(root(t), "build", "bin", "fence_o2fence"), "/usr/sbin/fence_o2fence")
-	_, err = p.node.Start(ctx, vm.Command{Args: []string{fenced, "--stand-alone", "-l", "/run/fenced.log"}})
-	check(t, err)
-	p.run("sh", "-c", "until stonith_admin -L >/dev/null 2>&1; do sleep 0.2; done")
 	return p
 }
 
 // run runs a program in the node, which has to succeed.
-func (p *pacemaker) run(args ...string) string {
+func (p *pair) run(args ...string) string {
 	p.t.Helper()
 	out, err := p.node.Run(p.ctx, args...)
 	if err != nil {
-		log, _ := p.node.Run(p.ctx, "cat", "/run/fenced.log")
+		log, _ := p.node.Run(p.ctx, "sh", "-c", "cat /run/*.log")
 		p.t.Fatalf("%v\n%s\n%s", err, out, log)
 	}
 	return out
 }
 
 // code runs a program in the node and returns its exit code.
-func (p *pacemaker) code(args ...string) int {
+func (p *pair) code(args ...string) int {
 	p.t.Helper()
 	_, err := p.node.Run(p.ctx, args...)
 	if exit, ok := errors.AsType[*vm.ExitError](err); ok {
@@ -79,12 +77,12 @@ func (p *pacemaker) code(args ...string) int {
 }
 
 // shell is code for a line of shell.
-func (p *pacemaker) shell(format string, args ...any) int {
+func (p *pair) shell(format string, args ...any) int {
 	p.t.Helper()
 	return p.code("sh", "-c", fmt.Sprintf(format, args...))
 }
 
-func (p *pacemaker) powered(want vm.PowerState) {
+func (p *pair) powered(want vm.PowerState) {
 	p.t.Helper()
 	if got := p.Nodes[1].PowerState(); got != want {
 		p.t.Errorf("node1 is %s, want %s", got, want)
@@ -93,7 +91,10 @@ func (p *pacemaker) powered(want vm.PowerState) {
 
 // One cluster, in the order of an administrator's day: to start it takes longer than all the rest.
 func TestPacemakerFencesThroughO2fence(t *testing.T) {
-	p := startPacemaker(t)
+	p := startPair(t, rig.Config{Cluster: "\tthen = off\n\tthen_delay_ms = 0\n"}, fenced, "/usr/sbin/stonith_admin")
+	_, err := p.node.Start(p.ctx, vm.Command{Args: []string{fenced, "--stand-alone", "-l", "/run/fenced.log"}})
+	check(t, err)
+	p.run("sh", "-c", "until stonith_admin -L >/dev/null 2>&1; do sleep 0.2; done")
 
 	if text := p.run("stonith_admin", "-M", "-a", "fence_o2fence"); !strings.Contains(text, `name="fence_o2fence"`) {
 		t.Errorf("metadata: %s", text)

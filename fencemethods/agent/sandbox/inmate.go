@@ -110,23 +110,17 @@ func (i *inmate) bury() error {
 
 // run runs the program in the jail, for as long as it may and is wanted.
 func (c *cell) run(m message) {
-	if c.inmate == nil {
-		if err := c.fill(); err != nil {
-			c.refuse(m.seq, err)
-			return
-		}
-	}
-	i, g := c.inmate, c.group
-	before := g.kills()
 	// The client's clock runs since it has asked, and the last jail may only now have been furnished.
 	timer := time.NewTimer(time.Until(m.came.Add(time.Duration(m.args[0]) * time.Millisecond)))
 	defer timer.Stop()
-	answer := message{verb: verbEnded, seq: m.seq}
-	if _, err := i.control.Write(append(m.body, 0)); err != nil {
-		answer.end = Broken
-	} else {
-		answer.end, answer.args[0] = c.await(i, m.seq, timer.C)
+	if err := c.begin(m.body); err != nil {
+		c.refuse(m.seq, err)
+		return
 	}
+	i, g := c.inmate, c.group
+	before := g.kills()
+	answer := message{verb: verbEnded, seq: m.seq}
+	answer.end, answer.args[0] = c.await(i, m.seq, timer.C)
 	if g.kills() > before {
 		answer.end, answer.args[0] = Memory, 0
 	}
@@ -142,6 +136,24 @@ func (c *cell) run(m message) {
 	if err := c.fill(); err != nil {
 		c.server.log("%s: %v", c.program, err) // and is tried again when it is needed
 	}
+}
+
+// begin gives the process that waits its standard input. One that has died while it waited has begun
+// nothing, so that another one may.
+func (c *cell) begin(stdin []byte) error {
+	packet := append(stdin, 0)
+	defer clear(packet)
+	if c.inmate != nil {
+		if _, err := c.inmate.control.Write(packet); err == nil {
+			return nil
+		}
+		c.empty()
+	}
+	if err := c.fill(); err != nil {
+		return err
+	}
+	_, err := c.inmate.control.Write(packet)
+	return err
 }
 
 // await waits for the program's end, its deadline, or the loss of interest.

@@ -56,11 +56,9 @@ func (j *Jail) connect(deadline time.Time) error {
 	j.conn = conn
 	j.seq++
 	m := message{verb: verbOpen, seq: j.seq, args: [3]int{j.limits.MinKiB, j.limits.MaxKiB, j.limits.Processes}, body: []byte(j.program)}
-	ctx, cancel := context.WithDeadline(context.Background(), deadline)
-	defer cancel()
 	err = j.send(m)
 	if err == nil {
-		m, err = j.receive(ctx, deadline)
+		m, err = j.receive(context.Background(), deadline)
 	}
 	if err == nil && m.verb != verbOpened {
 		err = fmt.Errorf("%w: %s", ErrRefused, m.body)

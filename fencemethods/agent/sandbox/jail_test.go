@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -200,6 +202,22 @@ func TestARunThatNobodyWantsAnyMoreIsKilled(t *testing.T) {
 	// The late answer to it is not taken for that to the next one.
 	if r, err := j.Run(within(t, 2*time.Second), nil); err != nil || r.End != Deadline {
 		t.Errorf("%s, %v", r.End, err)
+	}
+}
+
+func TestOneThatDiedWhileItWaitedIsReplaced(t *testing.T) {
+	y := startYard(t)
+	j := y.jail(generous, `echo here`)
+	pid, err := strconv.Atoi(y.inmates()[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	y.until("it is dead", func() bool { return len(y.inmates()) == 0 })
+	if r, err := j.Run(within(t, patience), nil); err != nil || string(r.Stdout) != "here\n" {
+		t.Errorf("%s %q, %v", r.End, r.Stdout, err)
 	}
 }
 

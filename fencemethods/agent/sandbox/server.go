@@ -128,9 +128,9 @@ func (s *Server) jail(conn *net.UnixConn) {
 	defer c.close()
 	for m := range in {
 		switch {
-		case m.verb == verbOpen && c.group == nil:
+		case m.verb == verbOpen && !c.opened:
 			c.open(m)
-		case m.verb == verbRun && c.group != nil:
+		case m.verb == verbRun && c.opened:
 			c.run(m)
 		case m.verb == verbStop: // what has ended already
 		default:
@@ -170,7 +170,8 @@ type cell struct {
 	in      <-chan message
 	program string
 	limits  Limits
-	group   *group
+	opened  bool
+	group   *group  // nil: the last one could not be emptied
 	inmate  *inmate // waits for the program's standard input; nil: there is none
 }
 
@@ -185,6 +186,7 @@ func (c *cell) open(m message) {
 		c.refuse(m.seq, err)
 		return
 	}
+	c.opened = true
 	c.send(message{verb: verbOpened, seq: m.seq})
 }
 
