@@ -9,6 +9,7 @@ import (
 
 	"github.com/o2fence/o2fence/bridge/nearest"
 	"github.com/o2fence/o2fence/fencemethods"
+	"github.com/o2fence/o2fence/fencemethods/agent"
 	"github.com/o2fence/o2fence/fencemethods/ifmib"
 	"github.com/o2fence/o2fence/fencemethods/ipmi"
 	"github.com/o2fence/o2fence/fencemethods/kdump"
@@ -29,6 +30,7 @@ func Methods() []fencemethods.Method {
 		redfish.Method(),
 		kdump.Method(),
 		sbd.Method(),
+		agent.Method(),
 		testmethod.Method(),
 	}
 }
