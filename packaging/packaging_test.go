@@ -61,7 +61,7 @@ func verify(t *testing.T, others map[string]string, dropIn, text string) (string
 	if dropIn != "" {
 		write(t, filepath.Join(dir, dropIn+".d", "test.conf"), text)
 	}
-	for _, unit := range []string{"o2fence.service", "o2fenced.service"} {
+	for _, unit := range []string{"o2fence.service", "o2fenced.service", "o2fence-sandbox.service"} {
 		install(t, unit, dir)
 	}
 	cmd := exec.Command(analyze, "verify", "--man=no", filepath.Join(dir, "boot.target"), filepath.Join(dir, "o2fence.service"))
@@ -77,9 +77,10 @@ func install(t *testing.T, unit, dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	program := regexp.MustCompile(`(/usr)?/sbin/(o2fenced|o2fencectl|modprobe)`)
+	program := regexp.MustCompile(`(/usr)?/sbin/(o2fenced|o2fencectl|o2fence-sandbox|modprobe)`)
 	write(t, filepath.Join(dir, unit), program.ReplaceAllString(string(text), "/bin/true"))
-	wants := filepath.Join(dir, "o2cb.service.wants")
+	wanted := regexp.MustCompile(`WantedBy=(\S+)`).FindStringSubmatch(string(text))
+	wants := filepath.Join(dir, wanted[1]+".wants")
 	if err := os.MkdirAll(wants, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -105,6 +106,7 @@ func TestClusterIsJoinedBetweenO2cbAndTheFirstMount(t *testing.T) {
 	for name, others := range stack {
 		for _, order := range [][2]string{
 			{"o2cb.service", "o2fenced.service"},
+			{"o2fence-sandbox.service", "o2fenced.service"},
 			{"o2fenced.service", "o2fence.service"},
 			{"o2fence.service", "ocfs2.service"},
 			{"o2fence.service", "srv.mount"},
