@@ -54,6 +54,7 @@ bench-upcall: deps modules programs
 	go run ./test/bench/upcall
 
 test: deps modules programs
+	@scripts/deps test
 	go test -p 1 -timeout 45m ./...
 
 short: programs
