@@ -47,13 +47,18 @@ nodelist {
 
 const dlmConf = "enable_startup_fencing=0\npost_join_delay=1\n\nfence_all /usr/sbin/fence_o2fence\n"
 
-// startDLM starts corosync and dlm_controld in a node, and returns when both nodes are there.
+// startDLM starts corosync and dlm_controld in a node, and returns when both nodes are there. udev
+// would put dlm's devices where dlm_controld looks for them.
 const startDLM = `
+exec 2>>/run/start.log
+set -x
 modprobe dlm
+mkdir -p /dev/misc
+cp -a /dev/dlm-control /dev/dlm-monitor /dev/dlm_plock /dev/misc/
 corosync
-until corosync-quorumtool -s | grep -q 'Quorate: *Yes'; do sleep 0.2; done
+timeout 60 sh -c 'until corosync-quorumtool -s | grep -q "Quorate: *Yes"; do sleep 0.2; done'
 setsid dlm_controld -D >/run/dlm.log 2>&1 </dev/null &
-until dlm_tool status 2>/dev/null | grep -q '^node 1 ' && dlm_tool status | grep -q '^node 2 '; do sleep 0.2; done
+timeout 60 sh -c 'until dlm_tool status | grep -q "^node 1 " && dlm_tool status | grep -q "^node 2 "; do sleep 0.2; done'
 `
 
 func TestDLMControldFencesThroughO2fence(t *testing.T) {
@@ -67,8 +72,11 @@ func TestDLMControldFencesThroughO2fence(t *testing.T) {
 		)
 	}))
 	check(t, p.All(func(m *vm.VM) error {
-		_, err := m.Run(p.ctx, "sh", "-ec", startDLM)
-		return err
+		if _, err := m.Run(p.ctx, "sh", "-ec", startDLM); err != nil {
+			logs, _ := m.Run(p.ctx, "sh", "-c", "tail -n 30 /run/*.log")
+			return fmt.Errorf("%w\n%s", err, logs)
+		}
+		return nil
 	}))
 	check(t, p.Nodes[1].Pause(p.ctx))
 	e, err := p.events.Await(p.ctx, "fenced", 1)
