@@ -59,7 +59,11 @@ func TestEventsMayBeLost(t *testing.T) {
 				time.Sleep(time.Minute)
 				k.end(node, end)
 			}
+			began := time.Now()
 			c.want(t, offWeb2, code)
+			if took := time.Since(began); took > time.Minute+2*lookAgain {
+				t.Errorf("noticed after %v", took)
+			}
 		})
 	}
 }
