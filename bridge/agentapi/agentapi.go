@@ -39,7 +39,6 @@ const (
 
 // A Kernel is a kernel.Client.
 type Kernel interface {
-	Clusters(context.Context) ([]kernel.Cluster, error)
 	Nodes(context.Context) ([]kernel.Node, error)
 	Methods(context.Context) ([]kernel.Method, error)
 	Regions(context.Context) ([]kernel.Region, error)

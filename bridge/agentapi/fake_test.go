@@ -88,15 +88,14 @@ func newFakeKernel() *fakeKernel {
 	}
 }
 
-func (k *fakeKernel) Clusters(context.Context) ([]kernel.Cluster, error) {
-	return []kernel.Cluster{{Name: "web", ThisNode: thisNode}}, nil
-}
-
 func (k *fakeKernel) Nodes(context.Context) ([]kernel.Node, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	var all []kernel.Node
 	for n := range uint32(3) {
+		if n == thisNode {
+			continue
+		}
 		node := kernel.Node{Cluster: "web", Number: n}
 		if r := k.last[n]; r != nil {
 			copied := snapshot(*r)
@@ -128,7 +127,7 @@ func (k *fakeKernel) Fence(_ context.Context, _ string, node uint32, life kernel
 		return err
 	}
 	if node == thisNode {
-		return &kernel.Refusal{Command: uapi.CmdFence, Errno: syscall.EINVAL}
+		return &kernel.Refusal{Command: uapi.CmdFence, Errno: syscall.ENOENT, Blamed: uapi.AttrNode}
 	}
 	if r := k.last[node]; r != nil && !slices.ContainsFunc(k.history, func(h kernel.Request) bool { return h.ID == r.ID }) {
 		return &kernel.Refusal{Command: uapi.CmdFence, Errno: syscall.EALREADY}

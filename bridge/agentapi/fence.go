@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -105,7 +106,7 @@ func (f *follower) fence(ctx context.Context, failed time.Time, reason string) (
 		} else if err := f.kernel.Fence(ctx, f.cluster, f.node, 0, reason); err == nil {
 			return f.await(ctx, first)
 		} else if !errors.Is(err, kernel.ErrUnderWay) {
-			return kernel.Request{}, f.explain(err)
+			return kernel.Request{}, err
 		}
 		if first <= mark {
 			// One that was obsolete has proven nothing: the node may have come back, and was not meant
@@ -188,7 +189,7 @@ func (f *follower) look(ctx context.Context) (all []kernel.Request, mark uint64,
 		}
 	}
 	if !joined {
-		return nil, 0, fmt.Errorf("cluster %s is not joined with node %s in it: o2fencectl join", f.cluster, f.name)
+		return nil, 0, f.unknown(nodes)
 	}
 	for _, r := range history {
 		mark = max(mark, r.ID)
@@ -199,15 +200,12 @@ func (f *follower) look(ctx context.Context) (all []kernel.Request, mark uint64,
 	return all, mark, nil
 }
 
-// explain says what else the kernel's refusal may mean.
-func (f *follower) explain(err error) error {
-	nodes, again := f.kernel.Clusters(context.Background())
-	for _, c := range nodes {
-		if again == nil && c.Name == f.cluster && c.ThisNode == f.node {
-			return fmt.Errorf("node %s is the one this runs on, which can only be fenced by another: %w", f.name, err)
-		}
+// unknown says why the kernel does not know the node: of a joined cluster it knows all but this one.
+func (f *follower) unknown(nodes []kernel.Node) error {
+	if slices.ContainsFunc(nodes, func(n kernel.Node) bool { return n.Cluster == f.cluster }) {
+		return fmt.Errorf("node %s is the one this runs on, which can only be fenced by another", f.name)
 	}
-	return err
+	return fmt.Errorf("cluster %s is not joined: o2fencectl join", f.cluster)
 }
 
 func fenced(r kernel.Request) bool {

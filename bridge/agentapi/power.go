@@ -194,14 +194,14 @@ func (a *Agent) noticed(ctx context.Context, c *config.Cluster, n *config.Node, 
 // list prints the nodes that can be fenced from here: those of the cluster that was joined, without
 // this one.
 func (a *Agent) list(ctx context.Context, c *config.Cluster, withStatus bool) error {
-	us, err := a.joined(ctx, c)
+	others, err := a.joined(ctx, c)
 	if err != nil {
 		return err
 	}
 	for i := range c.Nodes {
 		n := &c.Nodes[i]
 		switch {
-		case n.Number == us.ThisNode:
+		case !slices.Contains(others, n.Number): // it is this one
 		case withStatus:
 			state, _ := a.state(ctx, c, n)
 			a.say("%s,,%s", n.Name, map[fencemethods.State]string{
@@ -214,23 +214,27 @@ func (a *Agent) list(ctx context.Context, c *config.Cluster, withStatus bool) er
 	return nil
 }
 
-// joined returns a cluster as the kernel has it.
-func (a *Agent) joined(ctx context.Context, c *config.Cluster) (kernel.Cluster, error) {
+// joined returns the nodes of a cluster that the kernel knows: all but this one.
+func (a *Agent) joined(ctx context.Context, c *config.Cluster) ([]uint32, error) {
 	k, err := a.Dial()
 	if err != nil {
-		return kernel.Cluster{}, err
+		return nil, err
 	}
 	defer k.Close()
-	clusters, err := k.Clusters(ctx)
+	nodes, err := k.Nodes(ctx)
 	if err != nil {
-		return kernel.Cluster{}, err
+		return nil, err
 	}
-	for _, have := range clusters {
-		if have.Name == c.Name {
-			return have, nil
+	var others []uint32
+	for _, n := range nodes {
+		if n.Cluster == c.Name {
+			others = append(others, n.Number)
 		}
 	}
-	return kernel.Cluster{}, fmt.Errorf("cluster %s is not joined: o2fencectl join", c.Name)
+	if len(others) == 0 {
+		return nil, fmt.Errorf("cluster %s is not joined: o2fencectl join", c.Name)
+	}
+	return others, nil
 }
 
 // monitor looks whether nodes could be fenced from here: the cluster is joined, and each method is
