@@ -116,9 +116,13 @@ func (p *play) hang(ctx context.Context, c *vm.Cluster, workload string, say nar
 		}
 	}
 	lines := newLines()
-	if _, err := c.Nodes[writer].Start(ctx, vm.Command{Args: []string{workload, file}, Stdout: lines}); err != nil {
+	work, err := c.Nodes[writer].Start(ctx, vm.Command{Args: []string{workload, file}, Stdout: lines})
+	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() { cancel(fmt.Errorf("the writer has ended: %w", work.Wait(ctx))) }()
 	holder, err := c.Nodes[victim].Start(ctx, vm.Command{Args: []string{workload, "-hold", file}})
 	if err != nil {
 		return err

@@ -9,8 +9,10 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"log"
 	"os"
 	"os/signal"
@@ -42,6 +44,10 @@ func main() {
 
 func work(name string, hang <-chan os.Signal) error {
 	f, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	if errors.Is(err, fs.ErrExist) {
+		// OCFS2 says so when another node has just created it.
+		f, err = os.OpenFile(name, os.O_WRONLY|os.O_APPEND, 0)
+	}
 	if err != nil {
 		return err
 	}
