@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -64,8 +65,7 @@ func startQEMU(t testing.TB, network string, guest []byte, args ...string) *qemu
 	}
 	monitor := "unix:" + q.addr
 	if network == "tcp4" {
-		q.addr = fmt.Sprint("127.0.0.1:", closedPort(t))
-		monitor = "tcp:" + q.addr
+		monitor = "tcp:127.0.0.1:0"
 	}
 	admin := filepath.Join(dir, "admin")
 	q.cmd = exec.Command(program, append([]string{
@@ -88,6 +88,9 @@ func startQEMU(t testing.TB, network string, guest []byte, args ...string) *qemu
 	t.Cleanup(func() { c.Close() })
 	q.admin = bufio.NewReadWriter(bufio.NewReader(c), bufio.NewWriter(c))
 	q.do("qmp_capabilities", "{}")
+	if network == "tcp4" {
+		q.addr = regexp.MustCompile(`127\.0\.0\.1:\d+`).FindString(string(q.do("query-chardev", "{}")))
+	}
 	if bytes.Equal(guest, writer) {
 		q.until("the guest writes", func() bool { return !bytes.Equal(q.written(), make([]byte, 2)) })
 	}
