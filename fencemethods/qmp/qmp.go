@@ -37,6 +37,7 @@ func Method() fencemethods.Method {
 		Name:      "qmp",
 		Summary:   "stop and reset a QEMU virtual machine through its monitor",
 		MemoryKiB: 1024,
+		KernelKiB: stream.KernelKiB,
 		New:       New,
 		Params: []fencemethods.Param{
 			{

@@ -65,9 +65,6 @@ func tlsConfig(certificate, name string, addr netip.Addr) (*tls.Config, error) {
 		}
 		return config, nil
 	}
-	if name != "" {
-		return nil, errors.New("certificate_name is for a certificate that a CA issued; a fingerprint needs no name")
-	}
 	pin, err := fingerprint(certificate)
 	if err != nil {
 		return nil, err

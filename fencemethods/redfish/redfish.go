@@ -23,6 +23,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -39,9 +40,11 @@ func Method() fencemethods.Method {
 		Name:      "redfish",
 		Summary:   "power off through the BMC, by Redfish over HTTPS",
 		MemoryKiB: 4096,
+		KernelKiB: stream.KernelKiB,
 		New:       New,
+		Verify:    verify,
 		Params: []fencemethods.Param{
-			{Name: "addr", Required: true, Identity: true, Validate: validAddr, Help: "IP address of the BMC"},
+			{Name: "addr", Required: true, Identity: true, Validate: fencemethods.IPAddr, Help: "IP address of the BMC"},
 			{Name: "port", Default: "443", Identity: true, Validate: fencemethods.Between(1, 65535), Help: "TCP port of the BMC"},
 			{
 				Name: "system", Required: true, Identity: true, Validate: validSystem,
@@ -69,13 +72,13 @@ func Method() fencemethods.Method {
 	}
 }
 
-func validAddr(s string) error {
-	addr, err := netip.ParseAddr(s)
-	switch {
-	case err != nil:
-		return fmt.Errorf("%q is not an IP address; names are not looked up, since that may fail or hang at fence time", s)
-	case addr.Zone() != "":
-		return fmt.Errorf("%q has a zone; give an address that is valid without one", s)
+// verify keeps a name away from a fingerprint, which takes any.
+func verify(v fencemethods.Values) *fencemethods.ParamError {
+	if v["certificate_name"] != "" && !filepath.IsAbs(v["certificate"]) {
+		return &fencemethods.ParamError{
+			Key:  "certificate_name",
+			Text: "is for a certificate that a CA issued; certificate is a fingerprint, which needs no name: remove one of them",
+		}
 	}
 	return nil
 }

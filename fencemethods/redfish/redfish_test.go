@@ -319,6 +319,7 @@ func TestBadParametersAreRefused(t *testing.T) {
 		{"certificate", "none", "SHA-256 fingerprint"},
 		{"certificate", "abcd", "SHA-256 fingerprint"},
 		{"certificate_name", "https://bmc", "host name"},
+		{"certificate_name", redfishd.Name, "needs no name"},
 		{"user", "a:b", "colon"},
 		{"auth", "none", "basic, session"},
 		{"retry_ms", "0", "whole number from 100 to 60000"},
@@ -343,7 +344,6 @@ func TestThereIsNoWayWithoutACertificate(t *testing.T) {
 	for name, others := range map[string]map[string]string{
 		"CA's file missing":        {"certificate": "/nonexistent"},
 		"CA's file holds none":     {"certificate": file(t, "no PEM")},
-		"name with a fingerprint":  {"certificate_name": redfishd.Name},
 		"CA's file is a directory": {"certificate": t.TempDir()},
 	} {
 		p := params(t, s)

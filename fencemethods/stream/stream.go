@@ -19,6 +19,17 @@ import (
 // glance is how often who waits looks whether the fence was called off.
 const glance = 100 * time.Millisecond
 
+// What may wait in the socket. The kernel doubles it for its own bookkeeping, which it counts too: the
+// longest answers, of 64 KiB, come in without a pause.
+const (
+	receiveBytes = 64 << 10
+	sendBytes    = 16 << 10
+)
+
+// KernelKiB is what the kernel may hold for a Conn, with one packet that may be too much for each
+// direction.
+const KernelKiB = 2*(receiveBytes+sendBytes)>>10 + 8
+
 // An Address is where a Conn leads. It is made beforehand, and nothing is looked up.
 type Address struct {
 	family   int
@@ -54,9 +65,9 @@ func Connect(ctx context.Context, to Address, until time.Time) (*Conn, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
-	if to.family != syscall.AF_UNIX {
-		// Questions are small and waited for. That this fails is of no consequence.
-		_ = syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1)
+	if err := adjust(fd, to.family); err != nil {
+		syscall.Close(fd)
+		return nil, os.NewSyscallError("setsockopt", err)
 	}
 	c := &Conn{ctx: ctx, file: os.NewFile(uintptr(fd), "socket"), until: until}
 	if err := c.connect(to.sockaddr); err != nil {
@@ -64,6 +75,18 @@ func Connect(ctx context.Context, to Address, until time.Time) (*Conn, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+func adjust(fd, family int) error {
+	err := syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_RCVBUF, receiveBytes)
+	if err == nil {
+		err = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_SNDBUF, sendBytes)
+	}
+	if err == nil && family != syscall.AF_UNIX {
+		// Questions are small, and waited for.
+		err = syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1)
+	}
+	return err
 }
 
 func (c *Conn) connect(to syscall.Sockaddr) error {

@@ -162,3 +162,24 @@ func TestSleepEndsWithItsTimeOrItsContext(t *testing.T) {
 		t.Error("slept on")
 	}
 }
+
+func TestWhatTheKernelMayHoldIsWithinTheBudget(t *testing.T) {
+	_, to := listen(t)
+	raw, err := connect(t, t.Context(), to).file.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	total := 0
+	err = raw.Control(func(fd uintptr) {
+		for _, option := range []int{syscall.SO_RCVBUF, syscall.SO_SNDBUF} {
+			n, err := syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, option)
+			if err != nil {
+				t.Error(err)
+			}
+			total += n
+		}
+	})
+	if err != nil || total == 0 || total > KernelKiB<<10 {
+		t.Errorf("%d bytes may wait in the socket, KernelKiB allows %d KiB: %v", total, KernelKiB, err)
+	}
+}
