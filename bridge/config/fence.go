@@ -153,6 +153,11 @@ func (f *fenceFile) step(c *Cluster, n *Node, entries []entry) {
 	f.identify(c, n, m, step, line)
 	f.doubt(n, m, step, line)
 	n.Steps = append(n.Steps, step)
+	if m.Order != nil {
+		if err := m.Order(n.Steps); err != nil {
+			f.add(entries[0].line, "%v", err)
+		}
+	}
 }
 
 // values checks the parameters of a method.

@@ -41,6 +41,10 @@ type Method struct {
 	// Check looks at parameters that passed one by one; nil has no objections. Its error may be a
 	// *KeyError, to point at one of the lines.
 	Check func(values map[string]string) error
+
+	// Order looks at a node's methods up to this one, which is the last of them; nil has no
+	// objections.
+	Order func(steps []Step) error
 }
 
 // A Param is one parameter of a method.

@@ -15,6 +15,7 @@ import (
 	"github.com/o2fence/o2fence/bridge/kernel"
 	"github.com/o2fence/o2fence/bridge/uapi"
 	"github.com/o2fence/o2fence/fencemethods"
+	"github.com/o2fence/o2fence/fencemethods/agent"
 	"github.com/o2fence/o2fence/fencemethods/catalog"
 )
 
@@ -29,8 +30,23 @@ func Schema() config.Schema {
 			})
 		}
 		schema[m.Name] = config.Method{Params: params, Check: checked(m)}
+		if m.Name == agent.Name {
+			s := schema[m.Name]
+			s.Order = safeOrder
+			schema[m.Name] = s
+		}
 	}
 	return schema
+}
+
+// safeOrder refuses an agent, which may wait for memory, as the first that is tried.
+func safeOrder(steps []config.Step) error {
+	var all []agent.Step
+	for _, s := range steps {
+		all = append(all, agent.Step{Method: s.Method, Values: s.Values})
+	}
+	_, err := agent.CheckOrder(all)
+	return err
 }
 
 // checked has a method look at all of its parameters together, and points at the one that it objects

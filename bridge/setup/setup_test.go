@@ -97,6 +97,17 @@ func TestParametersThatDoNotFitTogetherArePointedAt(t *testing.T) {
 	}
 }
 
+func TestAnAgentIsNotTheFirstMethodOfANode(t *testing.T) {
+	const first = `fence:
+	node = web1
+	method = agent
+	agent = fence_dummy
+`
+	if _, err := loadText(t, first); err == nil || !strings.Contains(err.Error(), "fence.conf:3: method agent: not deadlock-proof") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestSchemaCoversTheCatalog(t *testing.T) {
 	schema := Schema()
 	for _, m := range catalog.Methods() {
