@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+// Command guest tests o2fence-audit in the machine that it runs in, and prints KTAP. Its arguments are
+// the directory of o2fence's modules and the program. As "guest bridge" it is the process that is
+// audited, and as "guest idle" one that asks for nothing.
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/o2fence/o2fence/test/ktap"
+)
+
+func main() {
+	var err error
+	code := 0
+	switch {
+	case len(os.Args) == 2 && os.Args[1] == "bridge":
+		err = serve()
+	case len(os.Args) == 2 && os.Args[1] == "idle":
+		idle()
+	case len(os.Args) == 3:
+		code, err = runAll(os.Args[1], os.Args[2])
+	default:
+		err = fmt.Errorf("usage: %s O2FENCE_MODULES O2FENCE_AUDIT", os.Args[0])
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func runAll(modules, program string) (code int, err error) {
+	s := &suite{modules: modules, program: program}
+	p := ktap.NewPrinter(os.Stdout, len(tests))
+	for _, t := range tests {
+		p.Result(t.name, t.run(s))
+	}
+	s.close()
+	return p.ExitCode(), nil
+}
