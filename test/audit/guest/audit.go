@@ -20,11 +20,13 @@ type report struct {
 	Reasons  []string
 	Lost     int
 	TakenKiB int `json:"taken_kib"`
-	Sites    []struct {
-		Class, Kind, Blame, Thread, Text string
-		KernelThread                     bool `json:"kernel_thread"`
-		Memalloc                         bool
-	}
+	Sites    []site
+}
+
+type site struct {
+	Class, Kind, Blame, Thread, Text string
+	KernelThread                     bool `json:"kernel_thread"`
+	Memalloc                         bool
 }
 
 // An audit is a run of the program under test.

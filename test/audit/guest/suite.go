@@ -9,7 +9,9 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -47,6 +49,7 @@ var tests = []test{
 	{"without privileges the error says so", withoutPrivileges},
 	{"a process that does not exist is an error", withoutProcess},
 	{"a program that asks for nothing is none", nothing},
+	{"a program that it starts is seen from its first instruction", started},
 	{"a process that ends meanwhile makes the verdict unknown", endsMeanwhile},
 	{"a bridge that keeps the rules is bounded", keepsTheRules},
 	{"lost events make the verdict unknown", losesEvents},
@@ -136,6 +139,30 @@ func endsMeanwhile(s *suite) error {
 	}
 	if !strings.Contains(strings.Join(r.Reasons, " "), "ended before the audit did") {
 		return fmt.Errorf("the reasons are %q", r.Reasons)
+	}
+	return nil
+}
+
+// started has a program read a file that nobody has read before: it has to wait for the host.
+func started(s *suite) error {
+	files, err := filepath.Glob("/boot/initrd.img-*")
+	if err != nil || len(files) == 0 {
+		return errors.Join(errors.New("there is no file to read"), err)
+	}
+	a, err := s.begin("--for", "1m", "--wait", "1us", "--", "sha256sum", files[0])
+	if err != nil {
+		return err
+	}
+	r, err := a.end(forbidden)
+	if err != nil {
+		return err
+	}
+	for _, want := range []string{"page fault", "mmap or brk", "file access", "long wait"} {
+		if !slices.ContainsFunc(r.Sites, func(site site) bool {
+			return site.Class == "forbidden" && site.Kind == want && site.Thread == "sha256sum"
+		}) {
+			return fmt.Errorf("no %s of it was seen", want)
+		}
 	}
 	return nil
 }
