@@ -39,7 +39,7 @@ func loadModules(dir string) error {
 func join(client *kernel.Client) error {
 	watchdog := kernel.Step{Method: "watchdog", TimeoutMS: 60_000}
 	c := kernel.Cluster{
-		Name: "c", Missed: 5, PeriodMS: 2000, GateMS: 15000,
+		Name:  "c",
 		Nodes: []kernel.Node{{Number: 0, Steps: []kernel.Step{watchdog}}},
 	}
 	for i, act := range acts {
@@ -76,7 +76,7 @@ func serve() error {
 	if err != nil {
 		return err
 	}
-	if err := memsafe.Lock(memsafe.Budget{HeapKiB: 2048, Threads: 4}); err != nil {
+	if err := memsafe.Lock(memsafe.Budget{HeapKiB: 2048, Threads: 4}, func() {}); err != nil {
 		return err
 	}
 	asked := make(chan kernel.Attempt, len(acts))
