@@ -42,6 +42,9 @@ func Lock(b Budget, overrun func()) error {
 			return err
 		}
 	}
+	// Since 1.25 Go looks once a second whether its share of the processors has changed, by system
+	// calls that allocate. It does not when it was told a number.
+	runtime.GOMAXPROCS(runtime.NumCPU())
 	StartThreads(b.Threads)
 	GrowHeap(b.HeapKiB)
 	return RealTime(overrun)
