@@ -2,9 +2,13 @@
 
 // Upcall measures what it costs to have a node fenced by a method that does nothing: by one in the
 // kernel, by o2fenced, by a program that the kernel starts (call_usermodehelper, as DRBD does), and
-// by Pacemaker's fencer. All are measured in one virtual machine, one after another, from one node to 254 at once. The result
-// is a table, build/bench/upcall.json and a picture, build/bench/upcall.svg; it fails when o2fence is
-// not as much faster as it is meant to be.
+// by Pacemaker's fencer. All are measured in one virtual machine, one after another, from one node
+// to 254 at once. The result is a table, build/bench/upcall.json and a picture,
+// build/bench/upcall.svg; it fails when o2fence is not as much faster as it is meant to be.
+//
+// With one processor nothing runs beside what is measured, and nothing is counted that waits for
+// another processor to wake up. Emulation makes all of it slower, programs that are started and
+// spaces of memory that are switched more than the rest: only the ratios mean something.
 package main
 
 import (
@@ -15,9 +19,12 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -32,10 +39,23 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *dir, *ways, *cpus); err != nil {
+	err := checkWays(*ways)
+	if err == nil {
+		err = run(ctx, *dir, *ways, *cpus)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "upcall:", err)
 		os.Exit(1)
 	}
+}
+
+func checkWays(ways string) error {
+	for name := range strings.SplitSeq(ways, ",") {
+		if _, ok := notes()[name]; !ok && ways != "" {
+			return fmt.Errorf("-ways: unknown %q, known are %s", name, strings.Join(slices.Sorted(maps.Keys(notes())), ", "))
+		}
+	}
+	return nil
 }
 
 // benchTime is more than it takes on a slow machine; one that hangs has to end too.

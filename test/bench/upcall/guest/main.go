@@ -5,7 +5,6 @@
 package main
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -49,7 +48,7 @@ func main() {
 	flag.StringVar(&b.own, "own", "", "directory of the benchmark's own module and programs")
 	flag.StringVar(&b.ways, "ways", "", "ways to measure, separated by commas; default: all")
 	flag.Parse()
-	debug.SetGCPercent(-1)
+	debug.SetGCPercent(-1) // measure collects, when nothing is measured
 	if err := b.run(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -114,7 +113,7 @@ func load(module, params string) error {
 		return err
 	}
 	defer f.Close()
-	if err := unix.FinitModule(int(f.Fd()), params, 0); err != nil && !errors.Is(err, unix.EEXIST) {
+	if err := unix.FinitModule(int(f.Fd()), params, 0); err != nil {
 		return fmt.Errorf("loading %s: %w", module, err)
 	}
 	return nil
@@ -133,14 +132,14 @@ func (w way) measure(out *json.Encoder) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = cmp.Or(err, f.close()) }()
+	defer func() { err = errors.Join(err, f.close()) }()
 	var rounds []sample.Round
 	for _, n := range []int{1, 4, 16, 64, 128, nodes} {
 		if n > w.most {
 			break
 		}
 		for i := range warmUp + max(w.rounds/n, w.least) {
-			runtime.GC() // not by itself, see main
+			runtime.GC()
 			time.Sleep(quiet)
 			r, err := f.fence(n)
 			if err != nil {
