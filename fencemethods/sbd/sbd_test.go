@@ -154,17 +154,25 @@ func TestEveryFenceWaitsAnew(t *testing.T) {
 // As when the node's sbd acknowledges a test message while the pill is being written, or starts: the
 // node may live.
 func TestAPillThatIsTakenOutProvesNothing(t *testing.T) {
+	put := func(k *testDisk, m mail) {
+		p := make([]byte, k.sector)
+		m.encode(p, "node9")
+		k.write(slotSector(0)+1, p)
+	}
+	stock := func(k *testDisk, cmd byte) { put(k, mail{cmd: cmd}) }
 	for name, takeOut := range map[string]func(*testDisk){
 		"by sbd":           func(k *testDisk) { k.clear(0) },
-		"by sbd's message": func(k *testDisk) { k.write(slotSector(0)+1, append([]byte("\x01node9"), make([]byte, 500)...)) },
-		"and put in again": func(k *testDisk) {
+		"by sbd's message": func(k *testDisk) { stock(k, msgTest) },
+		"and put in again": func(k *testDisk) { k.clear(0); stock(k, msgReset) },
+		"and another's put in": func(k *testDisk) {
 			k.clear(0)
-			k.write(slotSector(0)+1, append([]byte("\x02node9"), make([]byte, 500)...))
+			put(k, mail{cmd: msgReset, serial: serial{1}})
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			k := newDisk(t, "node2")
+			stock(k, msgReset) // which cannot be told from the one that is put in again
 			d := openDevice(t, nil, k)
 			stop := make(chan struct{})
 			time.AfterFunc(3*msgwaitTest/4, func() { takeOut(k); close(stop) })
@@ -177,6 +185,14 @@ func TestAPillThatIsTakenOutProvesNothing(t *testing.T) {
 			}
 			<-stop
 		})
+	}
+}
+
+// As of a disk with a cache that lies, or another initiator's writes in between.
+func TestAPillThatIsNotReadBackIsNone(t *testing.T) {
+	d, k := &device{goal: kill}, &disk{}
+	if f := d.tookPill(k, mail{cmd: msgTest}, true, time.Now()); f != failForgets || k.pill() {
+		t.Errorf("%v", f)
 	}
 }
 
