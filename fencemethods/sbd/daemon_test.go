@@ -104,26 +104,6 @@ func TestDebiansDaemonObeys(t *testing.T) {
 	}
 }
 
-func TestCheckFindsThatNoSbdRuns(t *testing.T) {
-	k := newDisk(t, "node1", "node2")
-	d := openDevice(t, map[string]string{"ping": "yes"}, k)
-	wantError(t, d.Check(within(t, 4*time.Second)), fencemethods.ErrTimeout, "has not taken")
-	if m := k.mail(1); m.cmd != msgClear {
-		t.Errorf("the test message is there still: %+v", m)
-	}
-}
-
-// A test message must not replace a pill.
-func TestCheckLeavesAPillWhereItIs(t *testing.T) {
-	k := newDisk(t, "node1", "node2")
-	k.sbd("message", "node2", "reset")
-	d := openDevice(t, map[string]string{"ping": "yes"}, k)
-	wantError(t, d.Check(within(t, 4*time.Second)), fencemethods.ErrRefused, "message that kills")
-	if got := k.mail(1).cmd; got != msgReset {
-		t.Errorf("the mailbox has %d", got)
-	}
-}
-
 func TestADiskThatHangsDoesNotHoldUpTheOthers(t *testing.T) {
 	a, b, c := newDisk(t, "node2"), newDisk(t, "node2"), newDisk(t, "node2")
 	d := openDevice(t, nil, a, b, c)

@@ -307,33 +307,6 @@ func TestTimeoutsThatProveNothingAreRefused(t *testing.T) {
 	wantError(t, slow.Check(within(t, 4*time.Second)), fencemethods.ErrRefused, "twice the watchdog")
 }
 
-func TestCheckFindsWhatIsWrong(t *testing.T) {
-	twin := newDisk(t, "node2")
-	copied := blank(t, 512)
-	copied.write(0, twin.read(0))
-	copied.write(slotSector(0), twin.read(slotSector(0)))
-	double := newDisk(t, "node2")
-	double.write(slotSector(7), double.read(slotSector(0)))
-	for _, c := range []struct {
-		name  string
-		disks []*testDisk
-		kind  error
-		text  string
-	}{
-		{"no header", []*testDisk{blank(t, 512)}, fencemethods.ErrProtocol, "no SBD header"},
-		{"no slot", []*testDisk{newDisk(t, "node1")}, fencemethods.ErrRefused, "no slot"},
-		{"two slots", []*testDisk{double}, fencemethods.ErrRefused, "two slots"},
-		{"one disk by two paths", []*testDisk{twin, copied}, fencemethods.ErrRefused, "cannot be told"},
-		{
-			"other timeouts",
-			[]*testDisk{newDisk(t, "node2"), formatted(t, 512, []string{"-1", "1", "-4", "9"}, "node2")},
-			fencemethods.ErrRefused, "other timeouts",
-		},
-	} {
-		wantError(t, openDevice(t, nil, c.disks...).Check(within(t, 4*time.Second)), c.kind, c.text)
-	}
-}
-
 func TestOneDiskByTwoPathsIsNoMajority(t *testing.T) {
 	a := newDisk(t, "node2")
 	b := blank(t, 512)
@@ -343,17 +316,6 @@ func TestOneDiskByTwoPathsIsNoMajority(t *testing.T) {
 	d := openDevice(t, nil, a, b, c)
 	if err := d.Off(within(t, 4*time.Second)); err == nil {
 		t.Error("one disk counted as two")
-	}
-}
-
-func TestCheckLeavesTheDiskAsItIs(t *testing.T) {
-	k := newDisk(t, "node1", "node2")
-	before := k.run("sha256sum", k.file.Name())
-	if err := openDevice(t, nil, k).Check(within(t, 4*time.Second)); err != nil {
-		t.Fatal(err)
-	}
-	if after := k.run("sha256sum", k.file.Name()); after != before {
-		t.Error("the disk has changed")
 	}
 }
 
