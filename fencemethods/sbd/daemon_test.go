@@ -22,7 +22,7 @@ mount -t proc proc /proc
 for f in /proc/sysrq-trigger /proc/sys/kernel/sysrq; do [ ! -e $f ] || mount --bind /dev/null $f; done
 mount -t tmpfs tmpfs /run
 export SBD_PACEMAKER=no SBD_SYNC_RESOURCE_STARTUP=no
-exec sbd -R -n node2 -W -W -P -P -Z -Z -p /run/sbd.pid "$@" watch`
+exec sbd -R -n node2 -W -W -P -P -Z -Z -I 1 -p /run/sbd.pid "$@" watch`
 
 // A daemon is Debian's sbd, for node2.
 type daemon struct {
@@ -117,7 +117,7 @@ func TestADiskThatHangsDoesNotHoldUpTheOthers(t *testing.T) {
 	}
 	hang(d, 2)
 	start = time.Now()
-	const limit = 4 * time.Second
+	const limit = 5 * time.Second
 	wantError(t, d.Off(within(t, limit)), fencemethods.ErrUnreachable, b.loop)
 	if took := time.Since(start); took > limit+limit/10 {
 		t.Errorf("took %v of %v", took, limit)
@@ -151,8 +151,8 @@ func TestAFenceAllocatesNothing(t *testing.T) {
 
 func TestMemoryStaysWithinTheBudget(t *testing.T) {
 	d := openDevice(t, nil, newDisk(t, "node2"), newDisk(t, "node2"))
-	hang(d, 1) // so that it tries until the deadline
-	const seconds = 2
+	hang(d, 1)        // so that it tries until the deadline
+	const seconds = 2 // less than msgwait
 	ctx := within(t, seconds*time.Second)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)

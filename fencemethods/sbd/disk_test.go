@@ -25,12 +25,12 @@ type testDisk struct {
 	sector int
 }
 
-const msgwaitTest = 2 * time.Second // the shortest there is
+const msgwaitTest = 3 * time.Second // the shortest there is, with an io of 1
 
 // newDisk makes a disk with these slots.
 func newDisk(t testing.TB, slots ...string) *testDisk {
 	t.Helper()
-	return formatted(t, 512, []string{"-1", "1", "-4", "2"}, slots...)
+	return formatted(t, 512, []string{"-1", "1", "-4", "3"}, slots...)
 }
 
 // formatted makes a disk with timeouts by sbd's options.
@@ -109,7 +109,7 @@ func params(slot string, disks ...*testDisk) map[string]string {
 	for _, k := range disks {
 		loops = append(loops, k.loop)
 	}
-	return map[string]string{"disks": strings.Join(loops, ","), "slot": slot}
+	return map[string]string{"disks": strings.Join(loops, ","), "slot": slot, "io": "1"}
 }
 
 // openDevice makes the device of node2, with more parameters.

@@ -38,7 +38,7 @@ var (
 		Advice: "check disks, or run: sbd -d DISK create",
 	}
 	failTimeouts = &failure{
-		Kind: fencemethods.ErrRefused, Detail: "msgwait is shorter than twice the watchdog, or there is no watchdog",
+		Kind: fencemethods.ErrRefused, Detail: "msgwait is shorter than twice the watchdog, or than watchdog, loop and io",
 		Advice: "sbd -d DISK -1 WATCHDOG -4 MSGWAIT create, or set msgwait",
 	}
 	failDiffers = &failure{

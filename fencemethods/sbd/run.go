@@ -138,7 +138,8 @@ func (d *device) tookHeader(k *disk) *failure {
 			return failTwice // two paths to one disk would be a majority by themselves
 		}
 	}
-	if watchdog := max(h.watchdog, d.watchdog); h.watchdog <= 0 || max(h.msgwait, d.msgwait) < 2*watchdog {
+	watchdog := max(h.watchdog, d.watchdog)
+	if h.watchdog <= 0 || max(h.msgwait, d.msgwait) < max(2*watchdog, watchdog+h.loop+d.io) {
 		return failTimeouts
 	}
 	k.valid, k.step = true, stepMail

@@ -7,9 +7,12 @@
 // That the node is off nobody can read from a disk. What is read is that the pill was on a majority
 // of the disks, and stayed there for all of msgwait. That the node is off then is sbd's contract
 // (sbd(8)): on the node runs sbd, with these disks and a watchdog in hardware. Sbd feeds the
-// watchdog only while it can read a majority of the disks, and any two majorities have a disk in
-// common. So a node that lives has read the pill, and obeyed; and one that cannot read it, or hangs,
-// has been reset by its watchdog, for which twice its time is allowed. The contract is broken where
+// watchdog only while it can read a majority of three disks, or one of two: one of those that it
+// reads has the pill. So a node that lives has read it, and obeyed. One that hangs has been reset by
+// its watchdog, for which twice its time is allowed. And one that lost its disks just before feeds
+// the watchdog for a loop and an I/O's time more (quorum_read and its caller in sbd-inquisitor.c),
+// so msgwait has to be longer than these and the watchdog's time, too: that sbd itself does not ask
+// for. With sbd's defaults, 5, 1, 3 and 10 seconds, it is. The contract is broken where
 // sbd does not run, runs with other disks, without a watchdog or with softdog in a kernel that
 // hangs, or with Pacemaker's integration (SBD_PACEMAKER=yes), which lets a node live that has lost
 // its disks. Check proves what of this shows on the disks; with ping=yes also that sbd runs.
@@ -65,6 +68,10 @@ func Method() fencemethods.Method {
 				Help: "seconds of the node's watchdog, where that is longer than what the disks say",
 			},
 			{
+				Name: "io", Default: "3", Validate: fencemethods.Between(1, 600),
+				Help: "seconds after which the node's sbd gives up an I/O (its option -I)",
+			},
+			{
 				Name: "ping", Default: "no", Validate: fencemethods.OneOf("yes", "no"),
 				Help: "yes: check sends sbd's test message; it could overwrite a message that sbd's own tool sends just then",
 			},
@@ -109,6 +116,7 @@ type device struct {
 	action   byte
 	msgwait  time.Duration // at least
 	watchdog time.Duration // at least
+	io       time.Duration // for which the node's sbd waits for a disk
 	ping     bool
 
 	goal  goal
@@ -122,6 +130,7 @@ func New(_ fencemethods.Target, v fencemethods.Values) (fencemethods.Device, err
 		name: v["slot"], ping: v["ping"] == "yes",
 		msgwait:  time.Duration(v.Int("msgwait")) * time.Second,
 		watchdog: time.Duration(v.Int("watchdog")) * time.Second,
+		io:       time.Duration(v.Int("io")) * time.Second,
 		action:   map[string]byte{"reset": msgReset, "off": msgOff, "crashdump": msgCrashdump}[v["action"]],
 	}
 	if d.msgwait > 0 && d.msgwait < 2*d.watchdog {

@@ -69,7 +69,7 @@ func follow(t *testing.T, k *testDisk, slot int, m *fencetest.Machine) {
 func TestAFenceTakesMsgwaitAndLittleMore(t *testing.T) {
 	for _, sector := range []int{512, 4096} {
 		t.Run(fmt.Sprint(sector), func(t *testing.T) {
-			k := formatted(t, sector, []string{"-1", "1", "-4", "2"}, "node1", "node2")
+			k := formatted(t, sector, []string{"-1", "1", "-4", "3"}, "node1", "node2")
 			d := openDevice(t, nil, k)
 			start := time.Now()
 			if err := d.Off(within(t, 10*time.Second)); err != nil {
@@ -89,7 +89,7 @@ func TestDebiansToolAgrees(t *testing.T) {
 	for _, sector := range []int{512, 4096} {
 		t.Run(fmt.Sprint(sector), func(t *testing.T) {
 			t.Parallel()
-			k := formatted(t, sector, []string{"-1", "1", "-4", "2"}, "node1", "node2")
+			k := formatted(t, sector, []string{"-1", "1", "-4", "3"}, "node1", "node2")
 			d := openDevice(t, map[string]string{"action": "off"}, k)
 			d.from = "tester"
 			wantState(t, d, fencemethods.On)
@@ -210,7 +210,7 @@ func TestAPillThatIsAlwaysTakenOutEndsInAnError(t *testing.T) {
 		}
 	}()
 	t.Cleanup(func() { <-done })
-	wantError(t, d.Off(within(t, 4*time.Second)), fencemethods.ErrNotOff, "taken out")
+	wantError(t, d.Off(within(t, msgwaitTest+2*time.Second)), fencemethods.ErrNotOff, "taken out")
 }
 
 func wantError(t *testing.T, err, kind error, text string) {
@@ -258,7 +258,7 @@ func TestAMinorityOfTheDisksIsNotEnough(t *testing.T) {
 	a, b, c := newDisk(t, "node2"), newDisk(t, "node2"), newDisk(t, "node2")
 	d := openDevice(t, nil, a, b, c)
 	done := make(chan error, 1)
-	go func() { done <- d.Off(within(t, 3*time.Second)) }()
+	go func() { done <- d.Off(within(t, msgwaitTest+2*time.Second)) }()
 	for !lethal(a.mail(0).cmd) || !lethal(b.mail(0).cmd) || !lethal(c.mail(0).cmd) {
 		time.Sleep(time.Millisecond)
 	}
@@ -303,6 +303,8 @@ func TestTimeoutsThatProveNothingAreRefused(t *testing.T) {
 	if err := openDevice(t, map[string]string{"msgwait": "4"}, k).Check(within(t, 4*time.Second)); err != nil {
 		t.Errorf("with another msgwait: %v", err)
 	}
+	late := openDevice(t, map[string]string{"io": "3"}, newDisk(t, "node2")) // 1 + 1 + 3 s, msgwait 3 s
+	wantError(t, late.Check(within(t, 4*time.Second)), fencemethods.ErrRefused, "loop and io")
 	slow := openDevice(t, map[string]string{"watchdog": "30"}, newDisk(t, "node2"))
 	wantError(t, slow.Check(within(t, 4*time.Second)), fencemethods.ErrRefused, "twice the watchdog")
 }

@@ -33,7 +33,7 @@ func boot(t *testing.T, watchdog, msgwait string) *node {
 		"SBD_PACEMAKER=no SBD_SYNC_RESOURCE_STARTUP=no setsid sbd -d /dev/vdb -n node2 -P -P -w /dev/watchdog watch >/dev/console 2>&1 & "+
 		// It opens the watchdog last. Until then a node that hangs is not reset.
 		"until ls -l /proc/[0-9]*/fd 2>/dev/null | grep -q /dev/watchdog; do sleep 1; done")
-	n.dev = openDevice(t, map[string]string{"ping": "yes"}, k)
+	n.dev = openDevice(t, map[string]string{"ping": "yes", "io": "3"}, k)
 	if err := n.dev.Check(within(t, time.Minute)); err != nil {
 		t.Fatal("its sbd does not answer:", err)
 	}
