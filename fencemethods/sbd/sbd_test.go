@@ -14,8 +14,7 @@ import (
 )
 
 // The suite has no word for a device that is a disk: what it says of power, and of a wire, is
-// skipped. A node that does not obey is the watchdog's, see
-// TestTheWatchdogOfAMachineThatHangsIsFasterThanMsgwait.
+// skipped. A node that does not obey is left to its watchdog, by sbd's contract.
 func TestOffIsProven(t *testing.T) {
 	const noWire = "a disk has no wire that could fail"
 	disk, next := newDisk(t), make(chan int, 254)
