@@ -92,7 +92,7 @@ func (t *tool) status(ctx context.Context) (*Status, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Status{Clusters: joined(nodes), Nodes: []NodeStatus{}, Regions: regions, Mounts: mounts}
+	s := &Status{Clusters: joined(nodes, regions), Nodes: []NodeStatus{}, Regions: regions, Mounts: mounts}
 	name := t.names()
 	for _, n := range nodes {
 		s.Nodes = append(s.Nodes, NodeStatus{name(n.Cluster, n.Number), n})
@@ -100,18 +100,26 @@ func (t *tool) status(ctx context.Context) (*Status, error) {
 	return s, nil
 }
 
-// joined are the clusters that nodes belong to.
-func joined(nodes []kernel.Node) []ClusterStatus {
+// joined are the clusters that the kernel knows: by their nodes, and one of a single node by what it
+// has mounted.
+func joined(nodes []kernel.Node, regions []kernel.Region) []ClusterStatus {
 	all := []ClusterStatus{}
-	for _, n := range nodes {
-		i := slices.IndexFunc(all, func(c ClusterStatus) bool { return c.Name == n.Cluster })
+	find := func(name string) *ClusterStatus {
+		i := slices.IndexFunc(all, func(c ClusterStatus) bool { return c.Name == name })
 		if i < 0 {
 			i = len(all)
-			all = append(all, ClusterStatus{Name: n.Cluster})
+			all = append(all, ClusterStatus{Name: name})
 		}
+		return &all[i]
+	}
+	for _, n := range nodes {
+		c := find(n.Cluster)
 		if n.Last != nil && n.Last.ID != 0 && !setup.Ended(n.Last) {
-			all[i].Fencing++
+			c.Fencing++
 		}
+	}
+	for _, r := range regions {
+		find(r.Cluster)
 	}
 	return all
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -57,7 +58,7 @@ func boot(t *testing.T, packages []string, script, words string) *machine {
 		command(t, ".", "dpkg-deb", "--extract", download(t, name), stage)
 	}
 	install(t, stage, release)
-	write(t, filepath.Join(stage, "etc/ocfs2/cluster.conf"), vm.ClusterConf(vm.ClusterName, c.Nodes), 0o644)
+	write(t, filepath.Join(stage, "etc/ocfs2/cluster.conf"), clusterConf(c), 0o644)
 	write(t, filepath.Join(stage, "etc/ocfs2/fence.conf"), fenceConf, 0o644)
 	write(t, filepath.Join(stage, "etc/default/o2cb"), o2cbConf, 0o644)
 	write(t, filepath.Join(stage, "etc/fstab"), fstab, 0o644)
@@ -68,6 +69,13 @@ func boot(t *testing.T, packages []string, script, words string) *machine {
 	t.Cleanup(cancel)
 	check(t, c.Boot(ctx))
 	return &machine{VM: c.Nodes[0], t: t, ctx: ctx}
+}
+
+// clusterConf has one node more than there are machines: one that is alone has nobody to join.
+func clusterConf(c *vm.Cluster) string {
+	conf := vm.ClusterConf(vm.ClusterName, c.Nodes)
+	return strings.Replace(conf, "node_count = 1", "node_count = 2", 1) +
+		"node:\n\tcluster = " + vm.ClusterName + "\n\tnumber = 1\n\tip_port = 7777\n\tip_address = 192.0.2.1\n\tname = absent\n\n"
 }
 
 // install installs what was built for the kernel release below stage. Depmod, which make install

@@ -210,6 +210,11 @@ func TestTwoNodesThatDieAtOnceAreBothFenced(t *testing.T) {
 	c.fencedNobody(1)
 }
 
+func TestANodeThatIsAloneIsProtected(t *testing.T) {
+	c := start(t, 1, rig.Config{Cluster: off})
+	c.fencedNobody(0)
+}
+
 func TestAMinorityFencesNobody(t *testing.T) {
 	c := start(t, 3, rig.Config{Missed: 3, Cluster: off})
 	for _, n := range []int{0, 1} {
