@@ -86,7 +86,8 @@ func TestDLMControldFencesThroughO2fence(t *testing.T) {
 	p.powered(vm.Off)
 	s, err := p.Status(p.ctx, p.node)
 	check(t, err)
-	if last := s.Nodes[1].Last; last == nil || last.Method != "ipmi" || !strings.Contains(last.Reason, "dlm_controld") {
+	// The kernel knows the other nodes only.
+	if last := s.Nodes[0].Last; last == nil || last.Method != "ipmi" || !strings.Contains(last.Reason, "dlm_controld") {
 		t.Errorf("fenced by %s, because %+v", e.Method, last)
 	}
 	// It has to know by our exit code.
