@@ -8,8 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"os/exec"
+	"runtime"
 
 	"golang.org/x/sys/unix"
 
