@@ -33,6 +33,19 @@ func TestANodeThatIsProvenOffIsReported(t *testing.T) {
 	})
 }
 
+func TestADeviceIsToldWhichRequestItServes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got fencemethods.Request
+		device := &stub{off: func(ctx context.Context) error { got, _ = fencemethods.RequestOf(ctx); return nil }}
+		f := serve(t, []Node{node(1, device)})
+		f.initiate(1, 7)
+		<-f.answers
+		if want := (fencemethods.Request{Number: 7, Incarnation: 0xabc, Attempt: 1}); got != want {
+			t.Errorf("told %+v, want %+v", got, want)
+		}
+	})
+}
+
 func TestAFailureIsReportedWithItsErrnoAndText(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		unreachable := &fencemethods.Error{Kind: fencemethods.ErrUnreachable, Detail: "no answer"}
@@ -292,4 +305,7 @@ func TestNothingIsAllocatedBetweenReceiveAndFenced(t *testing.T) {
 // nothing is a device that does nothing.
 type nothing struct{ fencemethods.Device }
 
-func (nothing) Off(context.Context) error { return nil }
+func (nothing) Off(ctx context.Context) error {
+	_, _ = fencemethods.RequestOf(ctx)
+	return nil
+}

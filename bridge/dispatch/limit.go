@@ -7,6 +7,8 @@ import (
 	"math"
 	"sync"
 	"time"
+
+	"github.com/o2fence/o2fence/fencemethods"
 )
 
 // A limit is a context for one thing after another. Those of package context allocate when they are
@@ -20,6 +22,8 @@ type limit struct {
 	deadline time.Time
 	err      error
 	done     chan struct{} // closed when err is set
+	serves   bool          // request, which changes only at a start
+	request  fencemethods.Request
 }
 
 func newLimit() *limit {
@@ -29,10 +33,24 @@ func newLimit() *limit {
 	return l
 }
 
-// start begins the next thing, which may take this long.
+// start begins the next thing, which may take this long and serves no request.
 func (l *limit) start(d time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.serves = false
+	l.begin(d)
+}
+
+// startFor is start for what serves a request.
+func (l *limit) startFor(d time.Duration, r fencemethods.Request) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.serves, l.request = true, r
+	l.begin(d)
+}
+
+// begin is called with mu held.
+func (l *limit) begin(d time.Duration) {
 	if l.err != nil {
 		l.err, l.done = nil, make(chan struct{})
 	}
@@ -94,5 +112,12 @@ func (l *limit) Err() error {
 	return l.err
 }
 
-// Value knows nothing.
-func (l *limit) Value(any) any { return nil }
+// Value knows the request that is served, for fencemethods.RequestOf.
+func (l *limit) Value(key any) any {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.serves || !fencemethods.IsRequestKey(key) {
+		return nil
+	}
+	return &l.request
+}

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/o2fence/o2fence/fencemethods"
 )
 
 func TestALimitHoldsForOneThingAfterAnother(t *testing.T) {
@@ -44,4 +46,15 @@ func TestALimitThatIsOverCannotBeCanceled(t *testing.T) {
 			t.Errorf("it has become %v", err)
 		}
 	})
+}
+
+func TestALimitForgetsTheRequestOfTheThingBefore(t *testing.T) {
+	l := newLimit()
+	l.startFor(time.Second, fencemethods.Request{Number: 7})
+	l.stop()
+	l.start(time.Second)
+	defer l.stop()
+	if r, ok := fencemethods.RequestOf(l); ok {
+		t.Errorf("still of %+v", r)
+	}
 }

@@ -127,7 +127,9 @@ func (w *worker) begin() bool {
 	}
 	w.pending, w.fencing, w.unwanted = false, true, false
 	w.current = w.next
-	w.limit.start(w.current.Timeout / 10 * tenths)
+	w.limit.startFor(w.current.Timeout/10*tenths, fencemethods.Request{
+		Number: w.current.Request, Incarnation: uint64(w.current.Incarnation), Attempt: w.current.Number,
+	})
 	return true
 }
 
