@@ -20,6 +20,7 @@ import (
 	"github.com/o2fence/o2fence/bridge/kernel"
 	"github.com/o2fence/o2fence/bridge/uapi"
 	"github.com/o2fence/o2fence/fencemethods"
+	"github.com/o2fence/o2fence/fencemethods/limit"
 )
 
 // A Kernel is what asks and is answered: a kernel.Bridge.
@@ -165,7 +166,7 @@ var (
 
 // turnAway answers orders for nodes that have no worker.
 func (d *Dispatcher) turnAway() {
-	reply := newLimit()
+	reply := limit.New()
 	for a := range d.strangers {
 		d.answer(reply, &kernel.Answer{Attempt: a}, errUnknownNode)
 	}
@@ -179,15 +180,15 @@ const (
 )
 
 // answer tells the kernel how an attempt has ended.
-func (d *Dispatcher) answer(reply *limit, a *kernel.Answer, err error) {
+func (d *Dispatcher) answer(reply *limit.Limit, a *kernel.Answer, err error) {
 	a.Errno, a.Errmsg = 0, ""
 	if err != nil {
 		a.Errno, a.Errmsg = errno(err), err.Error()
 	}
 	for range replyTries {
-		reply.start(replyTime)
+		reply.Start(replyTime)
 		err = d.kernel.Fenced(reply, a)
-		reply.stop()
+		reply.Stop()
 		if err == nil || errors.Is(err, kernel.ErrStale) {
 			return
 		}

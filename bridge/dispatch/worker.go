@@ -11,6 +11,7 @@ import (
 
 	"github.com/o2fence/o2fence/bridge/kernel"
 	"github.com/o2fence/o2fence/fencemethods"
+	"github.com/o2fence/o2fence/fencemethods/limit"
 )
 
 // A worker carries out the orders of one node, one at a time, and powers it on again.
@@ -23,8 +24,8 @@ type worker struct {
 	d     *Dispatcher
 	node  Node
 	wake  chan struct{} // holds one: look at pending; closed at the end
-	limit *limit        // of what is under way
-	reply *limit        // of one try to answer
+	limit *limit.Limit  // of what is under way
+	reply *limit.Limit  // of one try to answer
 
 	mu       sync.Mutex // protects what follows
 	pending  bool       // next has not begun
@@ -38,7 +39,7 @@ type worker struct {
 }
 
 func newWorker(d *Dispatcher, n Node) *worker {
-	return &worker{d: d, node: n, wake: make(chan struct{}, 1), limit: newLimit(), reply: newLimit()}
+	return &worker{d: d, node: n, wake: make(chan struct{}, 1), limit: limit.New(), reply: limit.New()}
 }
 
 // take leaves an order for the serving goroutine.
@@ -81,7 +82,7 @@ func (w *worker) quit() {
 // giveUp and drop are for what has begun and for what has not. The caller holds mu.
 func (w *worker) giveUp() {
 	w.unwanted = true
-	w.limit.cancel()
+	w.limit.Cancel()
 }
 
 func (w *worker) drop() {
@@ -127,7 +128,7 @@ func (w *worker) begin() bool {
 	}
 	w.pending, w.fencing, w.unwanted = false, true, false
 	w.current = w.next
-	w.limit.startFor(w.current.Timeout/10*tenths, fencemethods.Request{
+	w.limit.StartFor(w.current.Timeout/10*tenths, fencemethods.Request{
 		Number: w.current.Request, Incarnation: uint64(w.current.Incarnation), Attempt: w.current.Number,
 	})
 	return true
@@ -137,7 +138,7 @@ func (w *worker) begin() bool {
 func (w *worker) end() (wanted bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.limit.stop()
+	w.limit.Stop()
 	w.fencing = false
 	return !w.unwanted
 }
@@ -187,7 +188,7 @@ func (w *worker) restore() bool {
 	if err == nil && settled {
 		err = powerOn(w.limit, w.fenced.Device)
 	}
-	w.limit.stop()
+	w.limit.Stop()
 	if errors.Is(w.limit.Err(), context.Canceled) {
 		return false
 	}
@@ -204,7 +205,7 @@ func (w *worker) beginRestore() bool {
 		return false
 	}
 	w.d.begun()
-	w.limit.start(restoreTime)
+	w.limit.Start(restoreTime)
 	return true
 }
 

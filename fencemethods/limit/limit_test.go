@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-package dispatch
+package limit
 
 import (
 	"context"
@@ -13,16 +13,16 @@ import (
 
 func TestALimitHoldsForOneThingAfterAnother(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newLimit()
+		l := New()
 		for what, end := range map[string]func(){
-			"canceled": l.cancel, "run out": func() { after(time.Second) }, "stopped": func() { after(time.Second / 2) },
+			"canceled": l.Cancel, "run out": func() { pass(time.Second) }, "stopped": func() { pass(time.Second / 2) },
 		} {
-			l.start(time.Second)
+			l.Start(time.Second)
 			end()
-			l.stop()
+			l.Stop()
 			first := l.Err()
-			l.start(time.Second)
-			after(time.Second * 3 / 4) // when the first would have run out
+			l.Start(time.Second)
+			pass(time.Second * 3 / 4) // when the first would have run out
 			if err := l.Err(); err != nil {
 				t.Errorf("after one that was %s (%v): %v", what, first, err)
 			}
@@ -30,18 +30,18 @@ func TestALimitHoldsForOneThingAfterAnother(t *testing.T) {
 			if err := l.Err(); err != context.DeadlineExceeded {
 				t.Errorf("in the end: %v", err)
 			}
-			l.stop()
+			l.Stop()
 		}
 	})
 }
 
 func TestALimitThatIsOverCannotBeCanceled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newLimit()
-		l.start(time.Second)
-		l.stop()
-		l.cancel()
-		after(time.Minute)
+		l := New()
+		l.Start(time.Second)
+		l.Stop()
+		l.Cancel()
+		pass(time.Minute)
 		if err := l.Err(); err != nil {
 			t.Errorf("it has become %v", err)
 		}
@@ -49,12 +49,18 @@ func TestALimitThatIsOverCannotBeCanceled(t *testing.T) {
 }
 
 func TestALimitForgetsTheRequestOfTheThingBefore(t *testing.T) {
-	l := newLimit()
-	l.startFor(time.Second, fencemethods.Request{Number: 7})
-	l.stop()
-	l.start(time.Second)
-	defer l.stop()
+	l := New()
+	l.StartFor(time.Second, fencemethods.Request{Number: 7})
+	l.Stop()
+	l.Start(time.Second)
+	defer l.Stop()
 	if r, ok := fencemethods.RequestOf(l); ok {
 		t.Errorf("still of %+v", r)
 	}
+}
+
+// pass lets so much time pass, and all that is due happen.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-package dispatch
+// Package limit has a context that is made once and used for one thing after another. Those of
+// package context allocate when they are made, and an order must not. (R19)
+package limit
 
 import (
 	"context"
@@ -11,10 +13,10 @@ import (
 	"github.com/o2fence/o2fence/fencemethods"
 )
 
-// A limit is a context for one thing after another. Those of package context allocate when they are
-// made, and an order must not: only when a limit has run out or was canceled does the next start
-// cost it a channel. Whoever is given it must not keep it for longer than the call.
-type limit struct {
+// A Limit is a context.Context for one thing after another. Only when it has run out or was canceled
+// does the next start cost it a channel. Whoever is given it must not keep it for longer than the
+// call. Start, StartFor and Stop are for one goroutine at a time, the rest for any.
+type Limit struct {
 	timer *time.Timer
 
 	mu       sync.Mutex // protects the rest
@@ -26,23 +28,24 @@ type limit struct {
 	request  fencemethods.Request
 }
 
-func newLimit() *limit {
-	l := &limit{done: make(chan struct{})}
+// New makes a Limit for nothing yet.
+func New() *Limit {
+	l := &Limit{done: make(chan struct{})}
 	l.timer = time.AfterFunc(math.MaxInt64, l.expire)
 	l.timer.Stop()
 	return l
 }
 
-// start begins the next thing, which may take this long and serves no request.
-func (l *limit) start(d time.Duration) {
+// Start begins the next thing, which may take this long and serves no request.
+func (l *Limit) Start(d time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.serves = false
 	l.begin(d)
 }
 
-// startFor is start for what serves a request.
-func (l *limit) startFor(d time.Duration, r fencemethods.Request) {
+// StartFor is Start for what serves a request.
+func (l *Limit) StartFor(d time.Duration, r fencemethods.Request) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.serves, l.request = true, r
@@ -50,7 +53,7 @@ func (l *limit) startFor(d time.Duration, r fencemethods.Request) {
 }
 
 // begin is called with mu held.
-func (l *limit) begin(d time.Duration) {
+func (l *Limit) begin(d time.Duration) {
 	if l.err != nil {
 		l.err, l.done = nil, make(chan struct{})
 	}
@@ -59,23 +62,23 @@ func (l *limit) begin(d time.Duration) {
 	l.timer.Reset(d)
 }
 
-// stop says that the thing is over. What the context has become stays visible.
-func (l *limit) stop() {
+// Stop says that the thing is over. What the context has become stays visible.
+func (l *Limit) Stop() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.running = false
 	l.timer.Stop()
 }
 
-// cancel gives up what is under way. Any goroutine may call it at any time.
-func (l *limit) cancel() {
+// Cancel gives up what is under way. Any goroutine may call it at any time.
+func (l *Limit) Cancel() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.finish(context.Canceled)
 }
 
 // expire is called by the timer, possibly late: the time may be that of the next thing already.
-func (l *limit) expire() {
+func (l *Limit) expire() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !time.Now().Before(l.deadline) {
@@ -84,36 +87,36 @@ func (l *limit) expire() {
 }
 
 // finish is called with mu held.
-func (l *limit) finish(err error) {
+func (l *Limit) finish(err error) {
 	if l.running && l.err == nil {
 		l.err = err
 		close(l.done)
 	}
 }
 
-// Deadline, Done, Err and Value make it a context.Context.
-func (l *limit) Deadline() (time.Time, bool) {
+// Deadline is that of the thing under way.
+func (l *Limit) Deadline() (time.Time, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.deadline, true
 }
 
-// Done is closed at the deadline and by cancel.
-func (l *limit) Done() <-chan struct{} {
+// Done is closed at the deadline and by Cancel.
+func (l *Limit) Done() <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.done
 }
 
 // Err is nil until then.
-func (l *limit) Err() error {
+func (l *Limit) Err() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.err
 }
 
 // Value knows the request that is served, for fencemethods.RequestOf.
-func (l *limit) Value(key any) any {
+func (l *Limit) Value(key any) any {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.serves || !fencemethods.IsRequestKey(key) {
