@@ -55,21 +55,36 @@ static struct sk_buff *new_msg(u8 cmd, struct o2fence_node *nd, gfp_t gfp)
 	return skb;
 }
 
-/* A step of a request: its time, its tracepoint, its multicast. Caller holds o2fence_lock. */
+/**
+ * o2fence_tell - a step of a request, or what a heartbeat saw of a node
+ * @nd: the node
+ * @event: which one; those up to O2FENCE_EVENT_OBSOLETE are a request's state
+ *
+ * Remembers its time, and tells it by a tracepoint and a multicast. Who listens and does not get it
+ * for want of memory is told that something was lost.
+ *
+ * Context: process or softirq context, with o2fence_lock held.
+ */
 void o2fence_tell(struct o2fence_node *nd, enum o2fence_event event)
 {
+	struct sk_buff *skb;
+
 	if (event <= O2FENCE_EVENT_OBSOLETE)
 		nd->nd_record.re_state = event;
 	nd->nd_record.re_at[event] = ktime_get_real_ns();
 	trace_o2fence_event(&nd->nd_record, event);
-	struct sk_buff *skb = new_msg(O2FENCE_CMD_EVENT, nd, GFP_EVENT);
-
-	if (!skb)
+	if (!genl_has_listeners(&o2fence_nl_family, &init_net, 0))
 		return;
+	skb = new_msg(O2FENCE_CMD_EVENT, nd, GFP_EVENT);
+	if (!skb) {
+		genl_set_err(&o2fence_nl_family, &init_net, 0, 0, -ENOBUFS);
+		return;
+	}
 	nla_put_u32(skb, O2FENCE_A_EVENT, event);
 	nlmsg_end(skb, nlmsg_hdr(skb));
 	genlmsg_multicast(&o2fence_nl_family, skb, 0, 0, GFP_EVENT);
 }
+EXPORT_SYMBOL_GPL(o2fence_tell);
 
 /* Whether a process has ended, or has a thread that is not in PF_MEMALLOC mode (R19). */
 static bool unflagged(pid_t pid)
@@ -213,8 +228,7 @@ int o2fence_nl_region_add_doit(struct sk_buff *skb, struct genl_info *info)
 	if (!hb)
 		return refuse(info, NULL, -ENODEV, "no heartbeat: o2fence_o2cb is not loaded");
 	err = hb->hb_watch(info);
-	if (err)
-		symbol_put(o2fence_heartbeat);
+	symbol_put(o2fence_heartbeat);
 	return err;
 }
 
@@ -230,7 +244,7 @@ int o2fence_nl_region_del_doit(struct sk_buff *skb, struct genl_info *info)
 		list_del(&ob->ob_list);
 	}
 	ob->ob_del(ob);
-	symbol_put(o2fence_heartbeat);	/* taken when it was added */
+	symbol_put(o2fence_heartbeat);	/* taken by hb_watch */
 	return 0;
 }
 

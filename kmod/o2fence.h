@@ -86,7 +86,8 @@ struct o2fence_node {
 
 /**
  * struct o2fence_heartbeat - a source of node deaths, pluggable like methods (R24)
- * @hb_watch: carries REGION_ADD out; may sleep
+ * @hb_watch: carries REGION_ADD out; may sleep. With a region it takes a reference to its module,
+ *	which REGION_DEL gives back
  * @hb_resets_in: ms until a node that cannot reach its disks must have reset itself, zero or
  *	negative when that time is over; S64_MIN when no life of it is known
  * @hb_fenced: the node is fenced: returns when notice of it was given; may sleep, in the node's
@@ -130,7 +131,9 @@ static inline int node_fence_result_of(struct o2fence_node *nd, int err, const c
 }
 
 void o2fence_obsolete(struct o2fence_node *nd, u64 incarnation, const char *why);
-void o2fence_node_event(struct o2fence_node *nd, u64 incarnation, enum o2fence_event event);
+
+/* netlink.c */
+void o2fence_tell(struct o2fence_node *nd, enum o2fence_event event);
 
 /* What follows is shared by the files of o2fence.ko, and not exported. */
 #define for_each_joined(nd) \
@@ -143,6 +146,5 @@ bool o2fence_settle(struct o2fence_node *nd, int err, const char *msg);
 /* netlink.c */
 void o2fence_put_record(struct sk_buff *skb, struct o2fence_object *ob);
 int o2fence_ask_bridge(struct o2fence_node *nd);
-void o2fence_tell(struct o2fence_node *nd, enum o2fence_event event);
 
 #endif /* O2FENCE_H */

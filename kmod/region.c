@@ -162,7 +162,11 @@ static int look_at(struct region *rg, struct slot *sl, bool count)
 	if (err || (same && sl->sl_block.hb_seq == rg->rg_block.hb_seq)) {
 		if (count && ++sl->sl_missed == setting(rg, MISSED) && sl->sl_member) {
 			sl->sl_silent = true;
-			o2fence_node_event(sl->sl_node, life, O2FENCE_EVENT_SILENT);
+			if (!sl->sl_node->nd_active) {	/* nothing of its last request is left */
+				memset_startat(&sl->sl_node->nd_record, 0, re_incarnation);
+				sl->sl_node->nd_record.re_incarnation = life;
+			}
+			o2fence_tell(sl->sl_node, O2FENCE_EVENT_SILENT);
 		}
 		return err;
 	}
@@ -206,7 +210,7 @@ static void judge(struct region *rg)
 				 sl->sl_missed, rg->rg_ob.ob_name);
 			o2fence_fence(sl->sl_node, le64_to_cpu(sl->sl_block.hb_generation), reason);
 		} else if (sl->sl_silent && !ours && sl->sl_missed == enough) {
-			o2fence_node_event(sl->sl_node, 0, O2FENCE_EVENT_NOT_OURS);
+			o2fence_tell(sl->sl_node, O2FENCE_EVENT_NOT_OURS);
 		}
 	}
 }
@@ -336,6 +340,7 @@ static int add_region(struct genl_info *info)
 		return refuse(info, in, -ENOENT, "not joined with all nodes but this one");
 	rg->rg_ob.ob_put = put_region;
 	rg->rg_ob.ob_del = del_region;
+	__module_get(THIS_MODULE);	/* until REGION_DEL */
 	wake_up_process(rg->rg_thread);
 	o2fence_show(&no_free_ptr(rg)->rg_ob, O2FENCE_CMD_REGION_GET, nla_data(name));
 	return 0;
@@ -355,7 +360,7 @@ static void tell(u32 num, enum o2fence_event event)
 	guard(o2fence)();
 	for_each_region(rg)
 		if (rg->rg_slots[num].sl_node)
-			return o2fence_node_event(rg->rg_slots[num].sl_node, 0, event);
+			return o2fence_tell(rg->rg_slots[num].sl_node, event);
 }
 
 /*

@@ -192,21 +192,3 @@ void o2fence_obsolete(struct o2fence_node *nd, u64 incarnation, const char *why)
 	wake_up(&nd->nd_changed);
 }
 EXPORT_SYMBOL_GPL(o2fence_obsolete);
-
-/**
- * o2fence_node_event - tell what a heartbeat saw of a node
- * @nd: the node
- * @incarnation: which life of it, for O2FENCE_EVENT_SILENT
- * @event: O2FENCE_EVENT_SILENT or one that follows it
- *
- * Context: process or softirq context, with o2fence_lock held.
- */
-void o2fence_node_event(struct o2fence_node *nd, u64 incarnation, enum o2fence_event event)
-{
-	if (event == O2FENCE_EVENT_SILENT && !nd->nd_active) {
-		memset_startat(&nd->nd_record, 0, re_incarnation);
-		nd->nd_record.re_incarnation = incarnation;
-	}
-	o2fence_tell(nd, event);
-}
-EXPORT_SYMBOL_GPL(o2fence_node_event);
