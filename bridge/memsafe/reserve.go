@@ -42,6 +42,7 @@ type Claim struct {
 	Name    string    `json:"name"`
 	KiB     int       `json:"kib"`
 	Holders []Process `json:"holders"` // it lasts as long as one of them lives
+	Sockets int       `json:"sockets"` // that were marked, see NoteSockets
 }
 
 const remedyReserve = "run it as root where /proc/sys and /run can be written, not in a container of its own"
@@ -97,6 +98,23 @@ func (r Reserve) Share(ctx context.Context, pid int) error {
 	})
 }
 
+// NoteSockets writes down beside the calling process's claim how many sockets were marked for it, for whoever
+// looks at the Account. The error is ErrReserve, and fs.ErrNotExist too when there is no such claim.
+func (r Reserve) NoteSockets(ctx context.Context, sockets int) error {
+	self, err := processOf(os.Getpid())
+	if err != nil {
+		return step(ErrReserve, remedyReserve, err)
+	}
+	return r.update(ctx, func(l *ledger) error {
+		i := l.find(self)
+		if i < 0 {
+			return step(ErrReserve, "raise the reserve first", fs.ErrNotExist)
+		}
+		l.Claims[i].Sockets = sockets
+		return nil
+	})
+}
+
 // Release gives back what the calling process has raised; a claim that is shared lasts until its
 // other holders are gone, and somebody calls Settle. No claim is no error.
 func (r Reserve) Release(ctx context.Context) error {
@@ -119,20 +137,29 @@ func (r Reserve) admit(l *ledger, kib int) error {
 		return step(ErrReserve, "declare how many KiB are needed, at least 1",
 			fmt.Errorf("%w: %d KiB", ErrBudget, kib))
 	}
+	left, err := r.left(l)
+	if err != nil {
+		return step(ErrReserve, remedyReserve, err)
+	}
+	if kib > left {
+		return step(ErrReserve, fmt.Sprintf("at most %d KiB are left: declare less, or add memory", max(left, 0)),
+			fmt.Errorf("%w: %d KiB beside the %d KiB that are reserved already are %d KiB more than a quarter of the machine",
+				ErrBudget, kib, l.want(), kib-left))
+	}
+	return nil
+}
+
+// left is how much more may be claimed.
+func (r Reserve) left(l *ledger) (kib int, err error) {
 	machine := r.MachineKiB
 	if machine == 0 {
 		var info unix.Sysinfo_t
 		if err := unix.Sysinfo(&info); err != nil {
-			return step(ErrReserve, remedyReserve, fmt.Errorf("sysinfo: %w", err))
+			return 0, fmt.Errorf("sysinfo: %w", err)
 		}
 		machine = int(info.Totalram * uint64(info.Unit) >> 10)
 	}
-	if left := machine/share - l.want(); kib > left {
-		return step(ErrReserve, fmt.Sprintf("at most %d KiB are left: declare less, or add memory", max(left, 0)),
-			fmt.Errorf("%w: %d KiB beside the %d KiB that are reserved already are more than a quarter of the %d KiB there are",
-				ErrBudget, kib, l.want(), machine))
-	}
-	return nil
+	return machine/share - l.want(), nil
 }
 
 // update changes the ledger, and the sysctl to what it says then. The ledger is written first, with

@@ -169,7 +169,7 @@ func TestAnOwnerIsNotTakenForAnotherWithItsNumber(t *testing.T) {
 	self, err := processOf(os.Getpid())
 	r.must(err)
 	self.Started--
-	l := ledger{Base: base, Before: base + 9, After: base + 9, Claims: []Claim{{"earlier", 9, []Process{self}}}}
+	l := ledger{Base: base, Before: base + 9, After: base + 9, Claims: []Claim{{Name: "earlier", KiB: 9, Holders: []Process{self}}}}
 	r.must(os.Mkdir(filepath.Dir(r.Ledger), 0o755))
 	r.must(l.write(r.Ledger))
 	r.set(base + 9)
@@ -203,9 +203,9 @@ func TestWhatWasSetAfterTheLastOwnerIsTheNewBase(t *testing.T) {
 // Between writing the ledger and writing the sysctl anything can happen.
 func TestAnOwnerKilledHalfWayLeavesNothing(t *testing.T) {
 	for name, l := range map[string]ledger{
-		"raising":    {Base: base, Before: base, After: base + 500, Claims: []Claim{{"dead", 500, []Process{{PID: 1 << 30}}}}},
+		"raising":    {Base: base, Before: base, After: base + 500, Claims: []Claim{{Name: "dead", KiB: 500, Holders: []Process{{PID: 1 << 30}}}}},
 		"giving up":  {Base: base, Before: base + 500, After: base},
-		"one of two": {Base: base, Before: base + 800, After: base + 500, Claims: []Claim{{"dead", 500, []Process{{PID: 1 << 30}}}}},
+		"one of two": {Base: base, Before: base + 800, After: base + 500, Claims: []Claim{{Name: "dead", KiB: 500, Holders: []Process{{PID: 1 << 30}}}}},
 	} {
 		for _, now := range []int{l.Before, l.After} {
 			t.Run(fmt.Sprintf("%s at %d", name, now-base), func(t *testing.T) {
@@ -330,4 +330,51 @@ func TestADamagedLedgerIsRefused(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	r.is(base)
+}
+
+func TestTheAccountShowsWhoHoldsWhat(t *testing.T) {
+	r := newReserve(t)
+	r.must(r.Raise(t.Context(), "us", 1000))
+	r.must(r.NoteSockets(t.Context(), 3))
+	other := r.owner(200)
+	killed := r.owner(400)
+	killed.kill()
+	a, err := r.Account()
+	r.must(err)
+	if a.ReserveKiB != base+1600 || a.OwnKiB != base || a.ClaimedKiB != 1200 || a.LeftKiB != 1<<20/share-base-1200 {
+		t.Errorf("the account is %+v", a)
+	}
+	pids := map[string]int{"us": os.Getpid(), "owner": other.cmd.Process.Pid}
+	for _, g := range a.Grants {
+		if g.BudgetKiB == 0 {
+			continue // somebody else's, of this machine
+		}
+		want := map[string]int{"us": 1000, "owner": 200}[g.Name]
+		if g.BudgetKiB != want || len(g.Processes) != 1 || g.Processes[0].PID != pids[g.Name] || g.Processes[0].Threads == 0 {
+			t.Errorf("a grant is %+v", g)
+		}
+		if g.Name == "us" && g.Sockets != 3 {
+			t.Errorf("%d sockets are noted", g.Sockets)
+		}
+		delete(pids, g.Name)
+	}
+	if len(pids) != 0 {
+		t.Errorf("not shown: %v", pids)
+	}
+	r.is(base + 1600) // to look changes nothing
+}
+
+func TestARefusedClaimSaysHowMuchIsMissing(t *testing.T) {
+	r := newReserve(t)
+	err := r.Raise(t.Context(), "us", 1<<20/share-base+5)
+	if !errors.Is(err, ErrBudget) || !strings.Contains(err.Error(), "5 KiB more than a quarter") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestSocketsOfNobodyAreNotNoted(t *testing.T) {
+	r := newReserve(t)
+	if err := r.NoteSockets(t.Context(), 1); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%v", err)
+	}
 }

@@ -107,7 +107,7 @@ func newRoot(t *tool) *cobra.Command {
 		t.reading(t.statusCommand()), t.reading(t.methodsCommand()), t.ofCluster(t.reading(t.checkCommand())),
 		t.ofCluster(t.fenceCommand()), t.ofCluster(t.confirmCommand()),
 		t.reading(t.historyCommand()), t.reading(t.eventsCommand()),
-		t.runCommand(),
+		t.reading(t.grantsCommand()), t.runCommand(),
 	)
 	strictCompletion(root)
 	return root

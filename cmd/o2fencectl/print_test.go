@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/o2fence/o2fence/bridge/kernel"
+	"github.com/o2fence/o2fence/bridge/memsafe"
 	"github.com/o2fence/o2fence/bridge/uapi"
 )
 
@@ -44,7 +45,7 @@ func golden(t *testing.T, name string, print func(*tool)) {
 }
 
 func TestTablesFitTheTerminal(t *testing.T) {
-	for _, name := range []string{"status.txt", "history.txt", "methods.txt", "check.txt"} {
+	for _, name := range []string{"status.txt", "history.txt", "methods.txt", "check.txt", "grants.txt"} {
 		text, err := os.ReadFile(filepath.Join("testdata", name))
 		if err != nil {
 			t.Fatal(err)
@@ -208,4 +209,23 @@ func TestAMountWithoutProtectionIsBad(t *testing.T) {
 	if !s.protected() {
 		t.Error("not all is well")
 	}
+}
+
+func TestGrants(t *testing.T) {
+	golden(t, "grants.txt", func(c *tool) {
+		c.printGrants(memsafe.Account{
+			ReserveKiB: 76224, OwnKiB: 67584, ClaimedKiB: 8640, LeftKiB: 180000,
+			Grants: []memsafe.Grant{{
+				Name: "o2fenced", BudgetKiB: 6592, Sockets: 5,
+				Processes: []memsafe.ProcessState{{PID: 812, Threads: 9, Flagged: 9, LockedKiB: 41208}},
+			}, {
+				Name: "iscsid", BudgetKiB: 2048, Sockets: 3,
+				Processes: []memsafe.ProcessState{
+					{PID: 900, Threads: 7, Flagged: 7}, {PID: 907, Threads: 1, Flagged: 1, LockedKiB: 5120},
+				},
+			}, {
+				Name: "sh", Processes: []memsafe.ProcessState{{PID: 1200, Threads: 1, Flagged: 1}},
+			}},
+		})
+	})
 }

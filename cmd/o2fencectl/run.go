@@ -184,7 +184,7 @@ func (l *launcher) attend(ctx context.Context, p *launch.Process, m memsafe.Mark
 		case <-look.C:
 			err := p.SpareFromOOM()
 			if err == nil {
-				err = p.MarkSockets(ctx, m, marked)
+				err = l.markSockets(ctx, p, m, marked)
 			}
 			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
 				look.Stop() // it has ended, and what it has left behind is not looked at
@@ -194,6 +194,15 @@ func (l *launcher) attend(ctx context.Context, p *launch.Process, m memsafe.Mark
 			}
 		}
 	}
+}
+
+// markSockets marks those that are new, and notes how many there are.
+func (l *launcher) markSockets(ctx context.Context, p *launch.Process, m memsafe.Marker, marked map[string]bool) error {
+	before := len(marked)
+	if err := p.MarkSockets(ctx, m, marked); err != nil || len(marked) == before {
+		return err
+	}
+	return l.reserve.NoteSockets(ctx, len(marked))
 }
 
 // catch returns the signals that are passed on. Those that a terminal sends to all of its foreground, the

@@ -86,7 +86,7 @@ func run(clusterFile, fenceFile string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(s.serve(ctx), reserve.Release(context.Background()))
+	return errors.Join(s.serve(ctx, reserve), reserve.Release(context.Background()))
 }
 
 // flagThread asks the kernel to put the calling thread into PF_MEMALLOC mode.
@@ -140,8 +140,8 @@ func (s *server) close() {
 
 // serve binds the methods, and then serves until it is told to end. The kernel checks the rules
 // when it is asked to bind, so that comes last.
-func (s *server) serve(ctx context.Context) error {
-	if err := memsafe.MarkSockets(ctx, s.client); err != nil {
+func (s *server) serve(ctx context.Context, reserve memsafe.Reserve) error {
+	if err := s.markSockets(ctx, reserve); err != nil {
 		return err
 	}
 	d := dispatch.New(s.bridge, s.carried.Nodes, dispatch.Options{
@@ -163,6 +163,18 @@ func (s *server) serve(ctx context.Context) error {
 		// Closing the socket, at the end of the process, moves what is under way on at once.
 		return nil
 	}
+}
+
+// markSockets has all sockets that are there receive with the reserve, and notes how many they are.
+func (s *server) markSockets(ctx context.Context, reserve memsafe.Reserve) error {
+	if err := memsafe.MarkSockets(ctx, s.client); err != nil {
+		return err
+	}
+	sockets, err := memsafe.Sockets(os.Getpid())
+	if err != nil {
+		return err
+	}
+	return reserve.NoteSockets(ctx, len(sockets))
 }
 
 // errLogFile is why messages do not go to a file: there, a write does block, for memory and for the

@@ -6,14 +6,17 @@ package memsafe
 
 import (
 	"context"
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/o2fence/o2fence/bridge/memsafe"
 	"github.com/o2fence/o2fence/test/vm"
 )
 
@@ -140,8 +143,34 @@ func bridgeKeepsTheRules(m *machine) {
 	m.keepsTheRules("o2fenced")
 	m.is("ordinary $(pidof o2fenced)", "")
 	m.is(`./o2fencectl methods --json | grep -A4 '"method": "test"' | grep carried`, `"carried": true,`)
+	m.granted("o2fenced", func(g memsafe.Grant) bool {
+		return g.BudgetKiB >= 4096 && g.Sockets >= 2 && len(g.Processes) == 1 && g.Processes[0].LockedKiB > 0
+	})
 	m.sh("kill $(pidof o2fenced); await sh -c '! pidof o2fenced'")
 	m.is("free", strconv.Itoa(before))
+	if m.grants().ClaimedKiB != 0 {
+		m.Error("a claim has outlived its owner")
+	}
+}
+
+func (m *machine) grants() (a memsafe.Account) {
+	m.Helper()
+	check(m.T, json.Unmarshal([]byte(m.sh("./o2fencectl grants --json")), &a))
+	return a
+}
+
+// granted looks for a claim that is as it should be, all of whose holders are in the mode.
+func (m *machine) granted(name string, right func(memsafe.Grant) bool) {
+	m.Helper()
+	all := m.grants().Grants
+	for _, g := range all {
+		if g.Name == name && right(g) && !slices.ContainsFunc(g.Processes, func(p memsafe.ProcessState) bool {
+			return p.Threads == 0 || p.Flagged != p.Threads
+		}) {
+			return
+		}
+	}
+	m.Errorf("%s has no such grant: %+v", name, all)
 }
 
 // The notification says that it serves; its messages go where nobody keeps them.
@@ -237,6 +266,7 @@ func iscsi(m *machine) {
 	m.keepsTheRules("iscsid")
 	m.is(`disk=$(ls /sys/class/iscsi_session/*/device/target*/*/block/ | head -1); dd if=/dev/$disk bs=8 count=1 status=none | head -1`, "o2fence")
 	m.is("free", strconv.Itoa(before+2048))
+	m.sh(`await sh -c './o2fencectl grants --json | grep -q "\"sockets\": [1-9]"'`)
 }
 
 // A map on the disk of the session above.
