@@ -4,6 +4,7 @@ package fencemethods
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 )
@@ -20,5 +21,35 @@ func TestAContextTellsItsRequest(t *testing.T) {
 	}
 	if n := testing.AllocsPerRun(100, func() { _, _ = RequestOf(ctx) }); n != 0 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+func TestWhoVouchesIsNotedWithTheRequest(t *testing.T) {
+	Vouch(t.Context(), "nobody reads it")
+	note := new(Note)
+	ctx, cancel := context.WithTimeout(WithRequest(t.Context(), Request{Number: 7, Note: note}), time.Minute)
+	defer cancel()
+	Vouch(ctx, "ann: pulled one cord")
+	Vouch(ctx, "ben: pulled the other")
+	if got := note.Take(); got != "ann: pulled one cord; ben: pulled the other" {
+		t.Errorf("noted %q", got)
+	}
+	if got := note.Take(); got != "" {
+		t.Errorf("still there: %q", got)
+	}
+}
+
+func TestATextIsACopyAndIsCutToItsRoom(t *testing.T) {
+	var a, b Text
+	in := []byte(strings.Repeat("x", 300))
+	a.Set(in)
+	in[0] = 'y'
+	if a.String() != strings.Repeat("x", 255) {
+		t.Errorf("%q", a)
+	}
+	a.Set([]byte("missed 5"))
+	b.Set([]byte("missed 5"))
+	if a != b || string(a.Bytes()) != "missed 5" {
+		t.Errorf("%q and %q", a, b)
 	}
 }

@@ -4,9 +4,9 @@
 // carry it out, and answers.
 //
 // Nothing in it allocates, starts or opens anything between INITIATE and FENCED (R19), but for the
-// text of a failure: each node has a goroutine of its own from the start, with a place for one
-// order, for the kernel never asks for more at a time. So the bound of R19.3 is static: as many
-// orders as nodes.
+// text of a failure, and the words of whoever vouches for a success: each node has a goroutine of its
+// own from the start, with a place for one order, for the kernel never asks for more at a time. So the
+// bound of R19.3 is static: as many orders as nodes.
 package dispatch
 
 import (
@@ -179,9 +179,10 @@ const (
 	replyTries = 5
 )
 
-// answer tells the kernel how an attempt has ended.
+// answer tells the kernel how an attempt has ended. On success, Errmsg says who vouches for it, if
+// it rests on somebody's word.
 func (d *Dispatcher) answer(reply *limit.Limit, a *kernel.Answer, err error) {
-	a.Errno, a.Errmsg = 0, ""
+	a.Errno = 0
 	if err != nil {
 		a.Errno, a.Errmsg = errno(err), err.Error()
 	}

@@ -40,7 +40,10 @@ func TestADeviceIsToldWhichRequestItServes(t *testing.T) {
 		f := serve(t, []Node{node(1, device)})
 		f.initiate(1, 7)
 		<-f.answers
-		if want := (fencemethods.Request{Number: 7, Incarnation: 0xabc, Attempt: 1}); got != want {
+		got.Note = nil
+		want := fencemethods.Request{Number: 7, Incarnation: 0xabc, Attempt: 1, Silent: time.Unix(3, 0).UTC()}
+		want.Reason.Set([]byte("missed 5 heartbeats"))
+		if got != want {
 			t.Errorf("told %+v, want %+v", got, want)
 		}
 	})
@@ -54,6 +57,33 @@ func TestAFailureIsReportedWithItsErrnoAndText(t *testing.T) {
 		f.initiate(1, 7)
 		if a := <-f.answers; a.Errno != syscall.EHOSTUNREACH || a.Errmsg != unreachable.Error() {
 			t.Errorf("answered %+v", a)
+		}
+	})
+}
+
+// A fence that rests on somebody's word says whose, and only if it succeeds.
+func TestWhoVouchesForASuccessIsReported(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var err error
+		device := &stub{off: func(ctx context.Context) error {
+			if r, ok := fencemethods.RequestOf(ctx); ok && r.Number == 7 {
+				fencemethods.Vouch(ctx, "ann@admin: pulled both cords")
+			}
+			return err
+		}}
+		f := serve(t, []Node{node(1, device)})
+		f.initiate(1, 7)
+		if a := <-f.answers; a.Errno != 0 || a.Errmsg != "ann@admin: pulled both cords" {
+			t.Errorf("answered %+v", a)
+		}
+		f.initiate(1, 8) // for which nobody vouches
+		if a := <-f.answers; a.Errno != 0 || a.Errmsg != "" {
+			t.Errorf("the next one: %+v", a)
+		}
+		err = fencemethods.ErrTimeout
+		f.initiate(1, 7)
+		if a := <-f.answers; a.Errno != syscall.ETIMEDOUT || a.Errmsg != err.Error() {
+			t.Errorf("a failure: %+v", a)
 		}
 	})
 }

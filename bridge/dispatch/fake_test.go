@@ -4,6 +4,7 @@ package dispatch
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"os"
 	"strings"
@@ -36,6 +37,10 @@ func order(t *testing.T, cmd uapi.Cmd, node uint32, request uint64, params strin
 	ae.Uint64(uint16(uapi.AttrRequest), request)
 	ae.Uint32(uint16(uapi.AttrAttempt), 1)
 	ae.String(uint16(uapi.AttrMethod), "stub")
+	ae.String(uint16(uapi.AttrReason), "missed 5 heartbeats")
+	at := make([]byte, 8*(uapi.EventSilent+1))
+	binary.NativeEndian.PutUint64(at[8*uapi.EventSilent:], uint64(3*time.Second))
+	ae.Bytes(uint16(uapi.AttrAt), at)
 	ae.Uint32(uint16(uapi.AttrTimeoutMS), uint32(timeout.Milliseconds()))
 	ae.String(uint16(uapi.AttrParams), params)
 	attrs, err := ae.Encode()

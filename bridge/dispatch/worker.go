@@ -35,7 +35,8 @@ type worker struct {
 
 	current kernel.Initiate // changed by the serving goroutine, with mu
 	answer  kernel.Answer   // the serving goroutine's own
-	fenced  *Job            // by which the node was last fenced, or may have been; the same
+	note    fencemethods.Note
+	fenced  *Job // by which the node was last fenced, or may have been; the same
 }
 
 func newWorker(d *Dispatcher, n Node) *worker {
@@ -128,9 +129,13 @@ func (w *worker) begin() bool {
 	}
 	w.pending, w.fencing, w.unwanted = false, true, false
 	w.current = w.next
-	w.limit.StartFor(w.current.Timeout/10*tenths, fencemethods.Request{
+	r := fencemethods.Request{
 		Number: w.current.Request, Incarnation: uint64(w.current.Incarnation), Attempt: w.current.Number,
-	})
+		Silent: w.current.Silent, Note: &w.note,
+	}
+	r.Reason.Set(w.current.Reason())
+	w.note.Take() // of an attempt that was given up
+	w.limit.StartFor(w.current.Timeout/10*tenths, r)
 	return true
 }
 
@@ -153,7 +158,7 @@ func (w *worker) carryOut() bool {
 		w.fenced = job
 	}
 	if w.end() {
-		w.answer.Attempt = w.current.Attempt
+		w.answer.Attempt, w.answer.Errmsg = w.current.Attempt, w.note.Take()
 		w.d.answer(w.reply, &w.answer, err)
 	}
 	return job != nil

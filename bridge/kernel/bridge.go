@@ -51,9 +51,16 @@ type Initiate struct {
 	Attempt
 	Method    Name
 	Timeout   time.Duration // after which the kernel goes on to the next method
+	Silent    time.Time     // when the node was found silent; zero: it was not
+	reason    [uapi.TextMax]byte
+	reasonLen int
 	params    [uapi.ParamsMax]byte
 	paramsLen int
 }
+
+// Reason says for people why the request was made. It aliases in, and is empty where the kernel says
+// none.
+func (in *Initiate) Reason() []byte { return in.reason[:in.reasonLen] }
 
 // Params are the method's parameters, as the configuration was digested. They alias in.
 func (in *Initiate) Params() []byte { return in.params[:in.paramsLen] }

@@ -130,6 +130,9 @@ func TestABridgeReceivesWhatTheKernelAsks(t *testing.T) {
 	if in.Attempt != attempt {
 		t.Errorf("%+v, want %+v", in.Attempt, attempt)
 	}
+	if string(in.Reason()) != "silent" || in.Silent.UnixNano() != 1_000_000_000 {
+		t.Errorf("%q, %v", in.Reason(), in.Silent)
+	}
 	if cmd, err := b.Receive(&in); cmd != uapi.CmdCancel || err != nil || in.Attempt != attempt {
 		t.Errorf("%v, %v, %+v", cmd, err, in.Attempt)
 	}

@@ -165,7 +165,7 @@ func record(t testing.TB) []any {
 		uapi.AttrCluster, "web", uapi.AttrNode, 2, uapi.AttrIncarnation, uint64(0xfeed), uapi.AttrRequest, uint64(9),
 		uapi.AttrAttempt, 1, uapi.AttrErrno, int(unix.ETIMEDOUT), uapi.AttrState, int(uapi.EventFailed),
 		uapi.AttrMethod, "ipmi", uapi.AttrReason, "silent", uapi.AttrErrmsg, "no answer",
-		uapi.AttrAt, times(map[uapi.Event]uint64{uapi.EventStarted: 1_500_000_000, uapi.EventFailed: 2_000_000_000}),
+		uapi.AttrAt, times(map[uapi.Event]uint64{uapi.EventSilent: 1_000_000_000, uapi.EventStarted: 1_500_000_000, uapi.EventFailed: 2_000_000_000}),
 	}
 }
 
@@ -182,7 +182,7 @@ var recorded = Request{
 	Cluster: "web", Node: 2, Incarnation: 0xfeed, ID: 9, Attempt: 1, State: uapi.EventFailed, Method: "ipmi",
 	Errno: unix.ETIMEDOUT, Errmsg: "no answer", Reason: "silent",
 	At: map[uapi.Event]time.Time{
-		uapi.EventStarted: time.Unix(1, 5e8).UTC(), uapi.EventFailed: time.Unix(2, 0).UTC(),
+		uapi.EventSilent: time.Unix(1, 0).UTC(), uapi.EventStarted: time.Unix(1, 5e8).UTC(), uapi.EventFailed: time.Unix(2, 0).UTC(),
 	},
 }
 

@@ -158,13 +158,25 @@ func (r *Request) decode(ad *netlink.AttributeDecoder) {
 	}
 }
 
-// decodeTimes reads ns of CLOCK_REALTIME by event; 0 is never.
+// decodeTimes reads the times by event.
 func decodeTimes(b []byte) map[uapi.Event]time.Time {
 	at := make(map[uapi.Event]time.Time)
-	for event := uapi.Event(0); len(b) >= 8; event, b = event+1, b[8:] {
-		if ns := host.Uint64(b); ns != 0 {
-			at[event] = time.Unix(0, int64(ns)).UTC()
+	for event := range uapi.Event(len(b) / 8) {
+		if t := timeOf(b, event); !t.IsZero() {
+			at[event] = t
 		}
 	}
 	return at
+}
+
+// timeOf reads one of them, in ns of CLOCK_REALTIME; 0 is never.
+func timeOf(b []byte, event uapi.Event) time.Time {
+	if uint64(len(b)) < 8*(uint64(event)+1) {
+		return time.Time{}
+	}
+	ns := host.Uint64(b[8*event:])
+	if ns == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, int64(ns)).UTC()
 }

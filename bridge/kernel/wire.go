@@ -152,6 +152,10 @@ func (in *Initiate) set(a attribute) bool {
 		return in.Method.set(a.text())
 	case uapi.AttrTimeoutMS:
 		in.Timeout = time.Duration(a.u32()) * time.Millisecond
+	case uapi.AttrReason:
+		in.reasonLen = copy(in.reason[:], a.text())
+	case uapi.AttrAt:
+		in.Silent = timeOf(a.data, uapi.EventSilent)
 	case uapi.AttrParams:
 		in.paramsLen = copy(in.params[:], a.text())
 		return in.paramsLen == len(a.text())
