@@ -14,6 +14,8 @@ sharedir  = $(DESTDIR)/usr/share
 GOFUMPT   = go run mvdan.cc/gofumpt@v0.12.0
 STATIC    = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 MISSED   ?= 5
+# Virtual machines boot the kernel that the modules were built for, whatever else is installed.
+export O2FENCE_KERNEL = $(RELEASE)
 
 .PHONY: all help deps modules programs demo test short bench-methods bench-upcall style check loc install clean
 
@@ -23,7 +25,7 @@ help:
 	@echo 'make             modules and programs, into build/'
 	@echo 'make deps        install the Debian packages that are missing (root)'
 	@echo 'make demo        the demonstration; MISSED=3 notices a dead node sooner'
-	@echo 'make test        all tests'
+	@echo 'make test        all tests; RELEASE=... on another kernel that is installed, with its headers'
 	@echo 'make short       the tests without virtual machines'
 	@echo 'make bench-methods   fence methods against the agents of Debian, into build/bench/'
 	@echo 'make bench-upcall    what calling a fence method costs, beside what others do'
