@@ -70,3 +70,10 @@ func TestSbdInAMachineObeys(t *testing.T) {
 	n := boot(t, "10", "20")
 	n.fenced(t, 20*time.Second)
 }
+
+// The sbd of a node that hangs reads nothing: its watchdog is what makes msgwait a proof.
+func TestTheWatchdogOfAMachineThatHangsIsFasterThanMsgwait(t *testing.T) {
+	n := boot(t, "10", "20")
+	n.run(t, "pkill -STOP sbd")
+	n.fenced(t, 20*time.Second)
+}
