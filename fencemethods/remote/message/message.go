@@ -25,7 +25,8 @@
 //	104  number of the request
 //	112  incarnation
 //	120  text, padded with 0: in Order why the request was made, in Done what there is to say
-//	224  HMAC-SHA256 of the 224 bytes before it
+//	375  0
+//	376  HMAC-SHA256 of the 376 bytes before it
 //
 // The client says Hello, is challenged, and gives its Order with the challenge in it. It repeats the
 // Order, and is told Working or Busy, until it is told Done. The client's nonce keeps old answers
@@ -43,10 +44,11 @@ import (
 	"github.com/o2fence/o2fence/fencemethods"
 )
 
-// Size of every datagram, and TextMax of the text in it, in bytes.
+// Size of every datagram, and TextMax of the text in it, in bytes: that is what the kernel's history
+// takes.
 const (
-	Size    = 256
-	TextMax = macAt - textAt
+	Size    = 408
+	TextMax = macAt - textAt - 1
 )
 
 const (
@@ -193,7 +195,7 @@ func Decode(p []byte) (m Message, ok bool) {
 	copy(m.Server[:], p[serverAt:])
 	copy(m.Next[:], p[nextAt:])
 	copy(m.text[:], p[textAt:])
-	return m, p[10] <= 1 && p[11] == 0 && m.valid()
+	return m, p[10] <= 1 && p[11] == 0 && p[macAt-1] == 0 && m.valid()
 }
 
 func (m *Message) valid() bool {
