@@ -104,6 +104,7 @@ func (l *level) offAny(ctx context.Context) error {
 		}
 		if m.err == nil {
 			l.callOff()
+			m.vouch(ctx)
 			return nil
 		}
 		l.hurry()
@@ -135,6 +136,9 @@ func (l *level) offAll(ctx context.Context) error {
 			return l.giveUp(ctx)
 		}
 		if l.allOff() {
+			for _, m := range l.members {
+				m.vouch(ctx)
+			}
 			return nil
 		}
 		if !sleep(ctx, l.grace, pause) {

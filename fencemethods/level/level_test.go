@@ -327,7 +327,7 @@ func TestEachMemberIsToldWhichRequestItServes(t *testing.T) {
 		want := fencemethods.Request{Number: 7, Incarnation: 0xabc, Attempt: 2}
 		var told atomic.Int32
 		ask := func(ctx context.Context) error {
-			if r, ok := fencemethods.RequestOf(ctx); ok && r == want {
+			if r, ok := fencemethods.RequestOf(ctx); ok && r.Number == want.Number && r.Attempt == want.Attempt {
 				told.Add(1)
 			}
 			return nil
@@ -339,6 +339,28 @@ func TestEachMemberIsToldWhichRequestItServes(t *testing.T) {
 			t.Errorf("%v, %d were told", err, told.Load())
 		}
 	})
+}
+
+// The history says on whose word a fence rests, and of nobody on whose it does not.
+func TestWhoVouchesIsNotedWhenItsMemberCounts(t *testing.T) {
+	vouch := func(who string, after time.Duration) *stub {
+		return &stub{off: func(ctx context.Context) error {
+			fencemethods.Vouch(ctx, who)
+			time.Sleep(after)
+			return nil
+		}}
+	}
+	for rule, want := range map[Rule]string{All: "ann; ben", Any: "ben"} {
+		synctest.Test(t, func(t *testing.T) {
+			note := new(fencemethods.Note)
+			d := openLevel(t, rule, vouch("ann", 2*time.Second), vouch("ben", time.Second))
+			ctx, cancel := context.WithTimeout(fencemethods.WithRequest(t.Context(), fencemethods.Request{Note: note}), patience)
+			defer cancel()
+			if err := d.Off(ctx); err != nil || note.Take() != want {
+				t.Errorf("%v, noted something else than %q", err, want)
+			}
+		})
+	}
 }
 
 func TestStatesOfTheMembersTogether(t *testing.T) {

@@ -33,6 +33,7 @@ type member struct {
 	op    op
 	state fencemethods.State
 	err   error
+	note  fencemethods.Note // its own: of a fence that another has proven, it is no part
 
 	// The level's caller's own.
 	busy    bool // has not ended what was last ordered
@@ -120,6 +121,8 @@ func (m *member) begin(ctx context.Context, o op) {
 	deadline, _ := ctx.Deadline()
 	left := time.Until(deadline)
 	if r, ok := fencemethods.RequestOf(ctx); ok && o == off {
+		m.note.Take()
+		r.Note = &m.note
 		m.limit.StartFor(left, r)
 	} else {
 		m.limit.Start(left)
@@ -131,6 +134,13 @@ func (m *member) begin(ctx context.Context, o op) {
 func (m *member) end() {
 	m.limit.Stop()
 	m.busy = false
+}
+
+// vouch passes on whose word the member's proof rests on, if it does.
+func (m *member) vouch(ctx context.Context) {
+	if text := m.note.Take(); text != "" {
+		fencemethods.Vouch(ctx, text)
+	}
 }
 
 // graceOf is for what members say when their time is up, which is when the level's is: a twentieth.
