@@ -83,6 +83,10 @@ type Method struct {
 	// a *ParamError that names one of them, without Method; nil takes anything.
 	Verify func(Values) *ParamError
 
+	// Blind says that Status is always Unknown: the method waits for something, and there is nothing to
+	// read afterwards. So it cannot be one of several that have all to be read as off in the end.
+	Blind bool
+
 	// MemoryKiB is the Go heap in KiB that one Device may take in a minute of one operation; each
 	// method's tests measure it. The bridge sets that much aside for every Device. (R21)
 	MemoryKiB int

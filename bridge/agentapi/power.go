@@ -37,7 +37,7 @@ func (a *Agent) state(ctx context.Context, c *config.Cluster, n *config.Node) (f
 	}
 	errs := []error{err}
 	state := fencemethods.Unknown
-	for _, s := range n.Steps {
+	for _, s := range n.Devices() {
 		err := a.withDevice(ctx, c, n, s, func(ctx context.Context, d fencemethods.Device) error {
 			read, err := d.Status(ctx)
 			if err == nil && read != fencemethods.Unknown {
@@ -102,7 +102,7 @@ func (a *Agent) on(ctx context.Context, c *config.Cluster, n *config.Node) error
 	}
 	isOn, was := false, "Already"
 	var silent, failed []error
-	for _, s := range n.Steps {
+	for _, s := range n.Devices() {
 		err := a.withDevice(ctx, c, n, s, func(ctx context.Context, d fencemethods.Device) error {
 			state, err := d.Status(ctx)
 			switch {

@@ -56,6 +56,7 @@ type Cluster struct {
 	GateMS       uint32 // ms that recovery may be held for a fence, 0..60000
 	FenceDelayMS uint32 // ms that half a cluster without its lowest node waits, 0..600000 (R25)
 	ThenDelayMS  uint32 // ms between FENCED and power on, 0..600000
+	Threshold    uint32 // OCFS2's O2CB_HEARTBEAT_THRESHOLD, 2..10000
 
 	Nodes []Node // in ascending order of their numbers
 }
@@ -69,18 +70,58 @@ type Node struct {
 	Steps  []Step // at most 8, the last of which runs in the kernel
 }
 
-// A Step is one method of a node's list in the form that the kernel gets.
-type Step struct {
-	Method    string
-	TimeoutMS uint32 // of one attempt
+// Devices are the steps that are a method each: those of the node, with the members of its levels in
+// the place of the level.
+func (n Node) Devices() []Step {
+	var all []Step
+	for _, s := range n.Steps {
+		all = append(all, s.Devices()...)
+	}
+	return all
+}
 
-	// Params are lines of key=value, sorted by key; nil when there are none. The kernel hands
-	// them back with INITIATE, so that the daemon can tell whether its configuration is still the
-	// one that was joined with. Secrets are in them by the names of their files only.
+// A Step is one method of a node's list in the form that the kernel gets, or a level, which is one
+// method to the kernel.
+type Step struct {
+	Method    string // of a level: its members', joined by "+" for all, by "|" for any
+	TimeoutMS uint32 // of one attempt, Delay included; of a member, that of its level
+
+	// Params are lines of key=value, sorted by key; nil when there are none. Behind an empty line is
+	// how the method is used, where that was said. The kernel hands them back with INITIATE, so that
+	// the daemon can tell whether its configuration is still the one that was joined with. Secrets are
+	// in them by the names of their files only. Those of a level are a digest of its members'.
 	Params []byte
 
 	// Values are the same parameters as a map.
 	Values map[string]string
+
+	Level   Rule   // of its Members
+	Members []Step // that are carried out at once; none but in a level
+
+	Retries   uint32 // how often the method is tried again when it has failed before its time
+	BackoffMS uint32 // ms before the first of them, twice that before the next
+	AfterMS   uint32 // ms after the beginning of its level when a member begins
+
+	DelayMS       uint32 // ms before it begins
+	DelayRandomMS uint32 // ms at most that are added to them, each time another number
+}
+
+// A Rule says which members of a level have to prove that the node is off.
+type Rule string
+
+// NoLevel is a method that stands alone, All wants every member's proof, Any the earliest.
+const (
+	NoLevel Rule = ""
+	All     Rule = "all"
+	Any     Rule = "any"
+)
+
+// Devices are the members of a level, or the step itself.
+func (s Step) Devices() []Step {
+	if s.Level == NoLevel {
+		return []Step{s}
+	}
+	return s.Members
 }
 
 // A File is a configuration file that was read already; Name is for the error texts.

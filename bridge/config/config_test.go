@@ -38,7 +38,8 @@ func methods() config.Schema {
 			{Name: "addr", Required: true, Validate: address, Identity: true},
 			{Name: "outlet", Required: true, Identity: true},
 		}},
-		"test": {},
+		"test":   {},
+		"listen": {Blind: true},
 	}
 }
 
@@ -149,7 +150,7 @@ fence:
 `)
 	want := &config.Config{Clusters: []*config.Cluster{{
 		Name:   "mycluster",
-		Missed: 3, PeriodMS: 1000, GateMS: 0, FenceDelayMS: 1, ThenDelayMS: 2,
+		Missed: 3, PeriodMS: 1000, GateMS: 0, FenceDelayMS: 1, ThenDelayMS: 2, Threshold: 31,
 		Nodes: []config.Node{
 			{Name: "web1", Number: 1, Addr: netip.MustParseAddrPort("10.0.0.1:7777"), ThenOn: true, Steps: []config.Step{
 				{Method: "manual", TimeoutMS: 86400000},

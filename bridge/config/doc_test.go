@@ -57,13 +57,22 @@ func withSecrets(t *testing.T, text string) string {
 	return strings.ReplaceAll(text, "/etc/ocfs2/", dir+"/")
 }
 
-// A block that begins with a method's name is about that method.
+// A block that begins with a method's name is about that method, one that begins with a level's rule
+// about levels.
 func TestExamplesOfMethodsAreAccepted(t *testing.T) {
 	_, blocks := document(t)
 	cluster := config.File{Name: config.ClusterFile, Text: blocks["# /etc/ocfs2/cluster.conf"]}
-	for name := range realMethods() {
-		fence, ok := blocks["# "+name]
-		if !ok {
+	if blocks["# level all"] == "" || blocks["# level any"] == "" {
+		t.Error("no examples of levels")
+	}
+	for block, fence := range blocks {
+		name := strings.TrimPrefix(block, "# ")
+		switch _, known := realMethods()[name]; {
+		case name == "level all":
+			name = "snmp+snmp"
+		case name == "level any":
+			name = "kdump|redfish"
+		case !known:
 			continue
 		}
 		c, err := config.Parse(cluster, config.File{Name: config.FenceFile, Text: withSecrets(t, fence)}, realMethods())
@@ -122,7 +131,7 @@ func TestDocumentedRangesAreTheRanges(t *testing.T) {
 	text, _ := document(t)
 	row := regexp.MustCompile("(?m)^\\|(?: `watchdog`)? ?\\|? `(\\w+)` \\| (\\d+)\\.\\.(\\d+) \\| (\\d*)")
 	rows := row.FindAllStringSubmatch(text, -1)
-	if len(rows) != 7 {
+	if len(rows) != 13 {
 		t.Fatalf("found %d ranges", len(rows))
 	}
 	unset, err := set("missed", 5)
@@ -153,12 +162,23 @@ func set(key string, value int) (*config.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	fence := "cluster:\n\tname = mycluster\n"
-	method := "fence:\n\tnode = web1\n\tmethod = test\n\tmethod = watchdog\n"
-	if key == "wait" {
-		method += fmt.Sprintf("\t%s = %d\n", key, value)
-	} else {
-		fence += fmt.Sprintf("\t%s = %d\n", key, value)
+	const level, test = "\tlevel = any\n\ttimeout_ms = 86400000\n", "\tmethod = test\n"
+	settings, node := "cluster:\n\tname = mycluster\n", "fence:\n\tnode = web1\n"
+	line := fmt.Sprintf("\t%s = %d\n", key, value)
+	switch list := "\tmethod = watchdog\n"; key {
+	case "wait":
+		node += test + list + line
+	case "retries":
+		node += test + line + list
+	case "backoff_ms":
+		node += test + "\tretries = 1\n" + line + list
+	case "after_ms":
+		node += level + test + test + line + "\tlevel = one\n" + list
+	case "delay_ms", "delay_random_ms":
+		node += line + test + list
+	default:
+		settings += line
+		node += test + list
 	}
-	return config.Parse(config.File{Text: string(cluster)}, config.File{Text: fence + method}, methods())
+	return config.Parse(config.File{Text: string(cluster)}, config.File{Text: settings + node}, methods())
 }

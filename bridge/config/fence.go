@@ -5,6 +5,7 @@ package config
 import (
 	"cmp"
 	"errors"
+	"slices"
 	"strings"
 )
 
@@ -15,6 +16,7 @@ type fenceFile struct {
 	methods  Schema
 	timeouts map[*Cluster]uint32   // timeout_ms: of a step that sets none
 	thens    map[*Cluster]string   // then: of a node that sets none
+	untils   map[*Cluster]string   // until: likewise
 	lines    map[any]int           // where a cluster (*Cluster) or a node (*Node) was configured
 	machines map[machine]machineOf // who is switched off by what
 }
@@ -39,6 +41,7 @@ func parseFences(p *problems, text string, clusters []*Cluster, methods Schema) 
 		methods:  methods.withKernel(),
 		timeouts: map[*Cluster]uint32{},
 		thens:    map[*Cluster]string{},
+		untils:   map[*Cluster]string{},
 		lines:    map[any]int{},
 		machines: map[machine]machineOf{},
 	}
@@ -64,7 +67,7 @@ func parseFences(p *problems, text string, clusters []*Cluster, methods Schema) 
 
 func (f *fenceFile) cluster(s stanza) {
 	in := f.fields("a cluster stanza", s.line, s.entries, "name", "missed", "period_ms", "gate_ms",
-		"fence_delay_ms", "timeout_ms", "then", "then_delay_ms")
+		"fence_delay_ms", "timeout_ms", "then", "then_delay_ms", "until", "threshold")
 	c := in.cluster("name", f.clusters)
 	if c == nil {
 		c = &Cluster{} // its settings are checked all the same
@@ -83,21 +86,26 @@ func (f *fenceFile) settings(c *Cluster, in fields) {
 	c.ThenDelayMS = in.number("then_delay_ms", span{0, 600000, 10000})
 	f.timeouts[c] = in.number("timeout_ms", span{100, maxTimeout, 20000})
 	f.thens[c] = in.word("then", "on", "on", "off")
+	f.untils[c] = in.word("until", untilTimeout, untilTimeout, Watchdog)
+	c.Threshold = in.number("threshold", span{2, 10000, 31})
 }
 
 // fence reads how one node is fenced.
 func (f *fenceFile) fence(s stanza) {
-	head, methods := cutMethods(s.entries)
-	in := f.fields("a fence stanza before its first method", s.line, head, "node", "cluster", "then", "method")
+	head, levels := cutLevels(s.entries)
+	in := f.fields("a fence stanza before its first method", s.line, head,
+		"node", "cluster", "then", "delay_ms", "delay_random_ms", "until", "level", "method")
 	c, n := f.target(in)
 	if n.Number != nowhere && f.twice(n, s.line, "node "+n.Name) {
 		return
 	}
 	n.ThenOn = in.word("then", f.thens[c], "on", "off") == "on"
-	for _, m := range methods {
-		f.step(c, n, m)
+	for _, l := range levels {
+		f.level(c, n, l)
 	}
 	f.last(n, s.line)
+	f.delay(n, in)
+	f.until(c, n, in)
 }
 
 // nowhere is the number of a node that is not there; methods are checked all the same.
@@ -120,43 +128,39 @@ func (f *fenceFile) target(in fields) (*Cluster, *Node) {
 	return c, n
 }
 
-// cutMethods cuts a stanza before each of its "method =" lines.
-func cutMethods(entries []entry) (head []entry, methods [][]entry) {
-	for _, e := range entries {
-		switch n := len(methods); {
-		case e.key == "method":
-			methods = append(methods, []entry{e})
-		case n == 0:
-			head = append(head, e)
-		default:
-			methods[n-1] = append(methods[n-1], e)
-		}
-	}
-	return head, methods
-}
-
-// step adds a method, the first of the entries, and its parameters to a node's list.
-func (f *fenceFile) step(c *Cluster, n *Node, entries []entry) {
+// step reads a method, the first of the entries, and its parameters. rule is that of the level it is
+// in; siblings are the members before it.
+func (f *fenceFile) step(c *Cluster, n *Node, entries []entry, rule Rule, siblings []Step) (Step, bool) {
 	name, line := entries[0].value, entries[0].line
 	m, ok := f.methods[name]
 	if !ok {
 		f.add(line, "unknown method %q: %s", name, expected(name, f.methods.names()))
-		return
+		return Step{}, false
 	}
-	in := f.fields("method "+name, line, entries[1:], m.keys(name)...)
+	in := f.fields("method "+name, line, entries[1:], m.keys(name, rule)...)
 	timeout := in.number("timeout_ms", span{100, maxTimeout, m.timeout(f.timeouts[c])})
 	values := in.values(m)
-	step := Step{Method: name, TimeoutMS: timeout, Params: digest(values), Values: values}
-	if len(step.Params) > maxParams {
-		f.add(line, "expected at most %d bytes of parameters, found %d", maxParams, len(step.Params))
-	}
-	f.identify(c, n, m, step, line)
+	step := Step{Method: name, TimeoutMS: timeout, Values: values}
+	in.usage(&step)
+	step.Params = append(digest(values), step.usage()...)
+	f.fits(step, line)
+	f.identify(c, n, m, step, line, siblings)
 	f.doubt(n, m, step, line)
-	n.Steps = append(n.Steps, step)
 	if m.Order != nil {
-		if err := m.Order(n.Steps); err != nil {
-			f.add(entries[0].line, "%v", err)
+		if err := m.Order(append(n.Devices(), step)); err != nil {
+			f.add(line, "%v", err)
 		}
+	}
+	return step, true
+}
+
+// fits refuses what the kernel would not take.
+func (f *fenceFile) fits(s Step, line int) {
+	if len(s.Params) > maxParams {
+		f.add(line, "expected at most %d bytes of parameters, found %d", maxParams, len(s.Params))
+	}
+	if len(s.Method) > maxName {
+		f.add(line, "expected at most %d bytes of method names together, found %d", maxName, len(s.Method))
 	}
 }
 
@@ -194,25 +198,35 @@ func (f fields) check(err error) {
 	f.add(line, "%w", err)
 }
 
-// identify refuses two nodes that are switched off by the same thing.
-func (f *fenceFile) identify(c *Cluster, n *Node, m Method, step Step, line int) {
+// identify refuses two nodes that are switched off by the same thing, and a level that has it twice.
+func (f *fenceFile) identify(c *Cluster, n *Node, m Method, step Step, line int, siblings []Step) {
+	id := m.identity(step)
+	if id == "" {
+		return
+	}
+	key := machine{c, step.Method, id}
+	other, taken := f.machines[key]
+	same := strings.ReplaceAll(strings.TrimSpace(id), "\n", ", ")
+	if taken && other.node != n.Name {
+		f.add(line, "%s with %s fences node %s already, on line %d: expected another machine for node %s",
+			step.Method, same, other.node, other.line, n.Name)
+	}
+	twin := func(s Step) bool { return s.Method == step.Method && m.identity(s) == id }
+	if slices.ContainsFunc(siblings, twin) {
+		f.add(line, "%s with %s is already in this level, on line %d", step.Method, same, other.line)
+	}
+	f.machines[key] = machineOf{n.Name, line}
+}
+
+// identity are the Identity parameters of a step; "" without any.
+func (m Method) identity(step Step) string {
 	id := map[string]string{}
 	for _, p := range m.Params {
 		if value, ok := step.Values[p.Name]; ok && p.Identity {
 			id[p.Name] = value
 		}
 	}
-	if len(id) == 0 {
-		return
-	}
-	key := machine{c, step.Method, string(digest(id))}
-	other, taken := f.machines[key]
-	if taken && other.node != n.Name {
-		same := strings.ReplaceAll(strings.TrimSpace(key.params), "\n", ", ")
-		f.add(line, "%s with %s fences node %s already, on line %d: expected another machine for node %s",
-			step.Method, same, other.node, other.line, n.Name)
-	}
-	f.machines[key] = machineOf{n.Name, line}
+	return string(digest(id))
 }
 
 // doubt warns of steps that are right but hardly meant.
@@ -233,13 +247,13 @@ func (f *fenceFile) doubt(n *Node, m Method, step Step, line int) {
 
 // last makes the list end in the kernel, so that a fence ends whatever user space does (R13).
 func (f *fenceFile) last(n *Node, line int) {
-	kernel := len(n.Steps) > 0 && f.methods[n.Steps[len(n.Steps)-1].Method].Kernel
+	kernel := len(n.Steps) > 0 && isKernel(n.Steps[len(n.Steps)-1])
 	if !kernel {
 		f.warn(line, "node %s: the list does not end in a method of the kernel, %s is added to it", n.Name, Watchdog)
 		n.Steps = append(n.Steps, watchdogStep())
 	}
 	if len(n.Steps) > maxSteps {
-		f.add(line, "node %s: expected at most %d methods with the last one in the kernel, found %d", n.Name, maxSteps, len(n.Steps))
+		f.add(line, "node %s: expected at most %d methods and levels with the last one in the kernel, found %d", n.Name, maxSteps, len(n.Steps))
 	}
 }
 

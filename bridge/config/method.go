@@ -21,6 +21,7 @@ const (
 // Limits of one step on the wire (o2fence.h).
 const (
 	maxSteps   = 8
+	maxMembers = 8        // of a level
 	maxParams  = 1024     // bytes
 	maxTimeout = 86400000 // ms, a day
 )
@@ -42,9 +43,13 @@ type Method struct {
 	// *KeyError, to point at one of the lines.
 	Check func(values map[string]string) error
 
-	// Order looks at a node's methods up to this one, which is the last of them; nil has no
-	// objections.
+	// Order looks at a node's methods up to this one, which is the last of them, without those of its
+	// own level; nil has no objections.
 	Order func(steps []Step) error
+
+	// Blind says that its device cannot be read: it waits for something. So it cannot be of those that
+	// have all to be read as off in the end.
+	Blind bool
 }
 
 // A Param is one parameter of a method.
@@ -100,11 +105,18 @@ func between(low, high uint32) func(string) error {
 }
 
 // keys are what may be set of a method within a fence stanza. The watchdog has no timeout: it ends
-// when the node must have ended itself, and a shorter time would only make it fail.
-func (m Method) keys(name string) []string {
+// when the node must have ended itself, and a shorter time would only make it fail. Nor have the
+// members of a level, which has one for all.
+func (m Method) keys(name string, rule Rule) []string {
 	var keys []string
-	if name != Watchdog {
+	if name != Watchdog && rule == NoLevel {
 		keys = append(keys, "timeout_ms")
+	}
+	if !m.Kernel {
+		keys = append(keys, "retries", "backoff_ms")
+	}
+	if rule == Any {
+		keys = append(keys, "after_ms")
 	}
 	for _, p := range m.Params {
 		keys = append(keys, p.Name)

@@ -17,6 +17,7 @@ import (
 	"github.com/o2fence/o2fence/fencemethods"
 	"github.com/o2fence/o2fence/fencemethods/agent"
 	"github.com/o2fence/o2fence/fencemethods/catalog"
+	"github.com/o2fence/o2fence/fencemethods/level"
 )
 
 // Schema is what fence.conf may say of the methods of the catalog.
@@ -29,7 +30,7 @@ func Schema() config.Schema {
 				Name: p.Name, Required: p.Required, Secret: p.Secret, Identity: p.Identity, Validate: p.Validate,
 			})
 		}
-		schema[m.Name] = config.Method{Params: params, Check: checked(m)}
+		schema[m.Name] = config.Method{Params: params, Check: checked(m), Blind: m.Blind}
 		if m.Name == agent.Name {
 			s := schema[m.Name]
 			s.Order = safeOrder
@@ -153,13 +154,73 @@ func IsKernel(method string) bool {
 	return method == config.Watchdog || method == config.Manual
 }
 
-// Open makes the device of one step of a node. It reads the step's secrets.
+// Open makes the device of one method of a node, which is no level. It reads the method's secrets.
 func Open(c *config.Cluster, n config.Node, s config.Step) (fencemethods.Device, error) {
 	m, err := catalog.Find(s.Method)
 	if err != nil {
 		return nil, err
 	}
-	return m.Open(fencemethods.Target{Cluster: c.Name, Node: uint8(n.Number), Name: n.Name}, s.Values)
+	d, err := m.Open(target(c, n), s.Values)
+	if err != nil || s.Retries == 0 {
+		return d, err
+	}
+	return level.Retry(d, int(s.Retries), ms(s.BackoffMS)), nil
+}
+
+func target(c *config.Cluster, n config.Node) fencemethods.Target {
+	return fencemethods.Target{Cluster: c.Name, Node: uint8(n.Number), Name: n.Name}
+}
+
+func ms(n uint32) time.Duration { return time.Duration(n) * time.Millisecond }
+
+// openStep makes what carries out a step for the bridge. begin is for the goroutines of a level.
+func openStep(c *config.Cluster, n config.Node, s config.Step, begin func()) (d fencemethods.Device, err error) {
+	if s.Level == config.NoLevel {
+		d, err = Open(c, n, s)
+	} else {
+		d, err = openLevel(c, n, s, begin)
+	}
+	if err != nil || s.DelayMS+s.DelayRandomMS == 0 {
+		return d, err
+	}
+	return level.Delay(d, ms(s.DelayMS), ms(s.DelayRandomMS)), nil
+}
+
+// openLevel makes the devices of a level. After an error none is left open.
+func openLevel(c *config.Cluster, n config.Node, s config.Step, begin func()) (fencemethods.Device, error) {
+	var members []level.Member
+	for _, m := range s.Members {
+		d, err := Open(c, n, m)
+		if err != nil {
+			for _, open := range members {
+				err = errors.Join(err, open.Device.Close())
+			}
+			return nil, err
+		}
+		members = append(members, level.Member{Name: label(m), Device: d, After: ms(m.AfterMS)})
+	}
+	rule := level.All
+	if s.Level == config.Any {
+		rule = level.Any
+	}
+	return level.Method(s.Method, rule, members, begin).Open(target(c, n), nil)
+}
+
+// labelMax is as long as an IPv6 address may be.
+const labelMax = 39
+
+// label tells a member of a level from the others, for people: by the first of what names its machine.
+func label(s config.Step) string {
+	m, err := catalog.Find(s.Method)
+	if err != nil {
+		return s.Method
+	}
+	for _, p := range m.Params {
+		if value := s.Values[p.Name]; p.Identity && value != "" && len(value) <= labelMax {
+			return s.Method + " " + value
+		}
+	}
+	return s.Method
 }
 
 // A Bridge is all that a bridge carries: the nodes of all clusters with their devices.
@@ -169,12 +230,13 @@ type Bridge struct {
 	HeapKiB int      // that all devices together may take between two collections
 }
 
-// OpenBridge makes the devices of all nodes. After an error none is left open.
-func OpenBridge(cfg *config.Config) (*Bridge, error) {
+// OpenBridge makes the devices of all nodes. After an error none is left open. begin is called once by
+// each goroutine that will carry out orders, before OpenBridge returns: the time to grow its stack.
+func OpenBridge(cfg *config.Config, begin func()) (*Bridge, error) {
 	b := &Bridge{}
 	for _, c := range cfg.Clusters {
 		for _, n := range c.Nodes {
-			if err := b.add(c, n); err != nil {
+			if err := b.add(c, n, begin); err != nil {
 				return nil, errors.Join(err, b.Close())
 			}
 		}
@@ -182,28 +244,27 @@ func OpenBridge(cfg *config.Config) (*Bridge, error) {
 	return b, nil
 }
 
-func (b *Bridge) add(c *config.Cluster, n config.Node) error {
+func (b *Bridge) add(c *config.Cluster, n config.Node, begin func()) error {
 	b.Nodes = append(b.Nodes, dispatch.Node{
-		Cluster: c.Name, Number: n.Number, ThenOn: n.ThenOn,
-		ThenDelay: time.Duration(c.ThenDelayMS) * time.Millisecond,
+		Cluster: c.Name, Number: n.Number, ThenOn: n.ThenOn, ThenDelay: ms(c.ThenDelayMS),
 	})
 	node := &b.Nodes[len(b.Nodes)-1]
 	for _, s := range n.Steps {
 		if IsKernel(s.Method) {
 			continue
 		}
-		m, err := catalog.Find(s.Method)
-		if err != nil {
-			return err
-		}
-		device, err := Open(c, n, s)
+		device, err := openStep(c, n, s, begin)
 		if err != nil {
 			return err
 		}
 		node.Jobs = append(node.Jobs, dispatch.Job{Method: s.Method, Params: s.Params, Device: device})
-		b.HeapKiB += m.MemoryKiB
 		if !slices.Contains(b.Methods, s.Method) {
 			b.Methods = append(b.Methods, s.Method)
+		}
+	}
+	for _, s := range n.Devices() {
+		if m, err := catalog.Find(s.Method); err == nil { // the others are the kernel's
+			b.HeapKiB += m.MemoryKiB
 		}
 	}
 	return nil

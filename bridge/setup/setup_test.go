@@ -145,7 +145,7 @@ func TestJoinAndBridgeHaveTheSameParameters(t *testing.T) {
 	if joined.ThisNode != 2 {
 		t.Errorf("this is node %d", joined.ThisNode)
 	}
-	bridge, err := OpenBridge(cfg)
+	bridge, err := OpenBridge(cfg, func() {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,7 +172,7 @@ func TestJoinAndBridgeHaveTheSameParameters(t *testing.T) {
 }
 
 func TestTheBridgeCarriesEachMethodOnce(t *testing.T) {
-	bridge, err := OpenBridge(load(t))
+	bridge, err := OpenBridge(load(t), func() {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -202,7 +202,7 @@ func TestASecretThatIsGoneIsNamed(t *testing.T) {
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := OpenBridge(cfg); err == nil || !strings.Contains(err.Error(), file) || !strings.Contains(err.Error(), "web1") {
+	if _, err := OpenBridge(cfg, func() {}); err == nil || !strings.Contains(err.Error(), file) || !strings.Contains(err.Error(), "web1") {
 		t.Errorf("%v: does not name the file and the node", err)
 	}
 }

@@ -37,7 +37,10 @@ func budget(cfg *config.Config) (memsafe.Budget, error) {
 	for _, c := range cfg.Clusters {
 		for _, n := range c.Nodes {
 			b.HeapKiB += stackKiB * heapPerStack
-			for _, s := range n.Steps {
+			for _, s := range n.Steps { // each member of a level has a goroutine
+				b.HeapKiB += len(s.Members) * stackKiB * heapPerStack
+			}
+			for _, s := range n.Devices() {
 				if setup.IsKernel(s.Method) {
 					continue
 				}

@@ -17,16 +17,19 @@ func TestTheBudgetIsForAllNodesAtOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	node := config.Node{Steps: []config.Step{{Method: "ipmi"}, {Method: "ipmi"}, {Method: "watchdog"}}}
+	step := config.Step{Method: "ipmi"}
+	node := config.Node{Steps: []config.Step{
+		step, {Method: "ipmi+ipmi", Level: config.All, Members: []config.Step{step, step}}, {Method: "watchdog"},
+	}}
 	cluster := &config.Cluster{Nodes: []config.Node{node, node}}
 	got, err := budget(&config.Config{Clusters: []*config.Cluster{cluster, cluster}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	const nodes, devices = 4, 8
+	const nodes, devices, members = 4, 12, 8
 	want := memsafe.Budget{
 		KernelKiB: ownKernelKiB + devices*ipmi.ReserveKiB(),
-		HeapKiB:   ownHeapKiB + nodes*stackKiB*heapPerStack + devices*ipmi.MemoryKiB,
+		HeapKiB:   ownHeapKiB + (nodes+members)*stackKiB*heapPerStack + devices*ipmi.MemoryKiB,
 		Threads:   threads,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -116,7 +116,7 @@ func (s *server) open() (err error) {
 	for _, w := range s.cfg.Warnings {
 		warn("%v", w)
 	}
-	if s.carried, err = setup.OpenBridge(s.cfg); err != nil {
+	if s.carried, err = setup.OpenBridge(s.cfg, growStack); err != nil {
 		return err
 	}
 	if s.bridge, err = kernel.OpenBridge(); err != nil {
@@ -146,7 +146,7 @@ func (s *server) serve(ctx context.Context, reserve memsafe.Reserve) error {
 	}
 	d := dispatch.New(s.bridge, s.carried.Nodes, dispatch.Options{
 		Settled: setup.Settled, Idle: newSweeper(memsafe.Collect).sweep, Log: warn,
-		Begin: func() { memsafe.GrowStack(stackKiB) },
+		Begin: growStack,
 	})
 	failed := make(chan error, 1)
 	go func() { failed <- d.Serve() }()
@@ -176,6 +176,9 @@ func (s *server) markSockets(ctx context.Context, reserve memsafe.Reserve) error
 	}
 	return reserve.NoteSockets(ctx, len(sockets))
 }
+
+// growStack is for each goroutine that carries out orders or answers.
+func growStack() { memsafe.GrowStack(stackKiB) }
 
 // errLogFile is why messages do not go to a file: there, a write does block, for memory and for the
 // disk, and a PF_MEMALLOC task must not write back.

@@ -46,6 +46,7 @@ func Method() fencemethods.Method {
 	return fencemethods.Method{
 		Name:      "kdump",
 		Summary:   "wait until the crashed node says that it writes its dump",
+		Blind:     true,
 		MemoryKiB: 16,
 		New:       New,
 		Params: []fencemethods.Param{
