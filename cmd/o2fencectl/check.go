@@ -21,6 +21,7 @@ import (
 // A Check is what "check --json" prints of one method of one node.
 type Check struct {
 	Node   string `json:"node"`
+	Level  int    `json:"level"` // counts from 1; several methods may be in one
 	Method string `json:"method"`
 	OK     bool   `json:"ok"`
 	State  string `json:"state"` // as the device reads: on, off or unknown
@@ -33,7 +34,8 @@ func (t *tool) checkCommand() *cobra.Command {
 		Use:   "check",
 		Short: "Check the configuration, and every method of every node from here",
 		Long: "Reads the configuration and asks every device whether it would obey. Nothing is switched. Exits\n" +
-			"with 1 when a device would not, with 2 when the configuration is wrong.",
+			"with 1 when a device would not, with 2 when the configuration is wrong. \"o2fencectl plan\" shows in\n" +
+			"what order and for how long they would be tried.",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := t.review()
@@ -62,10 +64,14 @@ func checkAll(ctx context.Context, c *config.Cluster) []Check {
 	var running sync.WaitGroup
 	all := make([][]Check, len(c.Nodes))
 	for i, n := range c.Nodes {
-		all[i] = make([]Check, len(n.Steps))
+		all[i] = make([]Check, len(n.Devices()))
+		checks := all[i]
 		for j, s := range n.Steps {
-			check := &all[i][j]
-			running.Go(func() { check.run(ctx, c, n, s) })
+			for _, s := range s.Devices() {
+				check := &checks[0]
+				check.Level, checks = j+1, checks[1:]
+				running.Go(func() { check.run(ctx, c, n, s) })
+			}
 		}
 	}
 	running.Wait()
@@ -117,8 +123,8 @@ func (t *tool) printChecks(checks []Check) error {
 		case setup.IsKernel(c.Method):
 			state, took, result = "-", "-", "a kernel method: nothing to ask"
 		}
-		rows = append(rows, table.Row{c.Node, c.Method, state, took, result})
+		rows = append(rows, table.Row{c.Node, c.Level, c.Method, state, took, result})
 	}
-	t.printTable(table.Row{"NODE", "METHOD", "STATE", "MS", "RESULT"}, rows)
+	t.printTable(table.Row{"NODE", "LEVEL", "METHOD", "STATE", "MS", "RESULT"}, rows)
 	return nil
 }

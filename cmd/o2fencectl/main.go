@@ -105,6 +105,7 @@ func newRoot(t *tool) *cobra.Command {
 	root.AddCommand(
 		t.ofCluster(t.joinCommand()), t.ofCluster(t.watchCommand()), t.ofCluster(t.leaveCommand()),
 		t.reading(t.statusCommand()), t.reading(t.methodsCommand()), t.ofCluster(t.reading(t.checkCommand())),
+		t.ofCluster(t.reading(t.planCommand())),
 		t.ofCluster(t.fenceCommand()), t.ofCluster(t.confirmCommand()),
 		t.reading(t.historyCommand()), t.reading(t.eventsCommand()),
 		t.reading(t.grantsCommand()), t.runCommand(),

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
@@ -111,12 +112,23 @@ func methods(ctx context.Context) ([]MethodStatus, error) {
 	for _, m := range registered {
 		i := slices.IndexFunc(all, func(s MethodStatus) bool { return s.Name == m.Name })
 		if i < 0 {
-			all = append(all, MethodStatus{Name: m.Name, Summary: "of another module", Params: []ParamStatus{}})
+			all = append(all, MethodStatus{Name: m.Name, Summary: strange(m.Name), Params: []ParamStatus{}})
 			i = len(all) - 1
 		}
 		all[i].Module, all[i].PortID, all[i].Carried = m.Module, m.PortID, setup.Carried(m)
 	}
 	return all, nil
+}
+
+// strange says what a method may be that is not in the catalog.
+func strange(name string) string {
+	switch {
+	case strings.Contains(name, "+"):
+		return "a level: all of these at once, each has to prove it"
+	case strings.Contains(name, "|"):
+		return "a level: these at once, the earliest proof counts"
+	}
+	return "of another module"
 }
 
 func registeredMethods(ctx context.Context) ([]kernel.Method, error) {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/o2fence/o2fence/bridge/config"
 	"github.com/o2fence/o2fence/bridge/kernel"
 	"github.com/o2fence/o2fence/bridge/memsafe"
 	"github.com/o2fence/o2fence/bridge/uapi"
@@ -45,7 +46,7 @@ func golden(t *testing.T, name string, print func(*tool)) {
 }
 
 func TestTablesFitTheTerminal(t *testing.T) {
-	for _, name := range []string{"status.txt", "history.txt", "methods.txt", "check.txt", "grants.txt"} {
+	for _, name := range []string{"status.txt", "history.txt", "methods.txt", "check.txt", "plan.txt", "grants.txt"} {
 		text, err := os.ReadFile(filepath.Join("testdata", name))
 		if err != nil {
 			t.Fatal(err)
@@ -144,13 +145,38 @@ func TestMethodForPeople(t *testing.T) {
 func TestChecksForPeople(t *testing.T) {
 	golden(t, "check.txt", func(o *tool) {
 		err := o.printChecks([]Check{
-			{Node: "web1", Method: "ipmi", OK: true, State: "on", MS: 42},
-			{Node: "web1", Method: "watchdog", OK: true, State: "unknown"},
-			{Node: "web2", Method: "ipmi", State: "unknown", MS: 20000, Error: failed.Errmsg},
+			{Node: "web1", Level: 1, Method: "ipmi", OK: true, State: "on", MS: 42},
+			{Node: "web1", Level: 2, Method: "watchdog", OK: true, State: "unknown"},
+			{Node: "web2", Level: 1, Method: "ipmi", State: "unknown", MS: 20000, Error: failed.Errmsg},
 		})
 		if err != nil {
 			t.Error(err)
 		}
+	})
+}
+
+func TestPlansForPeople(t *testing.T) {
+	psu := config.Step{Method: "snmp", TimeoutMS: 31100, Retries: 2, BackoffMS: 1000}
+	cluster := &config.Cluster{Missed: 5, PeriodMS: 2000, Threshold: 31, Nodes: []config.Node{{
+		Name: "web1", Steps: []config.Step{
+			{
+				Method: "snmp+snmp", TimeoutMS: 31100, DelayMS: 9000, DelayRandomMS: 1000, Level: config.All,
+				Members: []config.Step{psu, {Method: "snmp", TimeoutMS: 31100}},
+			},
+			{Method: "watchdog", TimeoutMS: 86400000},
+		},
+	}, {
+		Name: "web2", Steps: []config.Step{
+			{
+				Method: "kdump|ipmi", TimeoutMS: 30000, Level: config.Any,
+				Members: []config.Step{{Method: "kdump"}, {Method: "ipmi", AfterMS: 15000}},
+			},
+			{Method: "test", TimeoutMS: 20000},
+			{Method: "manual", TimeoutMS: 86400000},
+		},
+	}}}
+	golden(t, "plan.txt", func(o *tool) {
+		o.printPlans(append(planOf(cluster, cluster.Nodes[0]), planOf(cluster, cluster.Nodes[1])...))
 	})
 }
 
