@@ -15,6 +15,7 @@ import (
 	"github.com/o2fence/o2fence/fencemethods/kdump"
 	"github.com/o2fence/o2fence/fencemethods/qmp"
 	"github.com/o2fence/o2fence/fencemethods/redfish"
+	"github.com/o2fence/o2fence/fencemethods/relay"
 	"github.com/o2fence/o2fence/fencemethods/sbd"
 	"github.com/o2fence/o2fence/fencemethods/snmp"
 	"github.com/o2fence/o2fence/fencemethods/testmethod"
@@ -30,6 +31,7 @@ func Methods() []fencemethods.Method {
 		redfish.Method(),
 		kdump.Method(),
 		sbd.Method(),
+		relay.Method(),
 		agent.Method(),
 		testmethod.Method(),
 	}

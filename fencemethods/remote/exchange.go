@@ -180,7 +180,7 @@ func (d *Client) done(s *peer) bool {
 	switch {
 	case d.answer.Failure != 0:
 		e := d.failures.undone
-		e.Kind, e.Detail = d.answer.Failure.Kind(), d.answer.Text()
+		e.Kind, e.Detail = d.answer.Failure.Kind(), message.Cut(d.answer.Text(), room-len(e.Advice))
 		s.failed, s.final = &e, true
 		return false
 	case d.answer.State != want:

@@ -7,6 +7,10 @@ import "github.com/o2fence/o2fence/fencemethods"
 // A failure is an error without the names that fencemethods adds.
 type failure = fencemethods.Error
 
+// room is what the history's 255 bytes leave of a failure for what the other side says and the advice:
+// the rest are the names of method, node and operation, the kind, and what stands between.
+const room = 255 - 16 - 64 - 8 - 28 - 8
+
 // failures are made once, with the word for the other side, so that they cost nothing at fence time.
 type failures struct {
 	silent, closed, noRoute, garbage, lost, key, otherKey, busy, late, unproven, undone failure

@@ -97,6 +97,21 @@ func TestAFailureKeepsItsKindAndItsText(t *testing.T) {
 	}
 }
 
+// A failure has to fit what the history takes, with the longest names there are.
+func TestALongFailureIsCut(t *testing.T) {
+	h := &hand{order: func(context.Context, server.Order) (server.Result, error) {
+		return server.Result{}, &fencemethods.Error{Kind: fencemethods.ErrTimeout, Detail: strings.Repeat("no ", 99)}
+	}}
+	s := serve(t, "127.0.0.1:0", web1(h))
+	_, err := dialTo(t, s.Addr()).Do(within(t, patience), message.Status)
+	wantError(t, err, fencemethods.ErrTimeout, "no no")
+	e, _ := errors.AsType[*fencemethods.Error](err)
+	e.Method, e.Node, e.Op = strings.Repeat("m", 16), strings.Repeat("n", 64), message.Status.String()
+	if n := len(err.Error()); n > 255 {
+		t.Errorf("%d bytes", n)
+	}
+}
+
 func TestAnErrorThatNobodyThoughtOfIsNoSuccess(t *testing.T) {
 	h := &hand{order: func(context.Context, server.Order) (server.Result, error) {
 		return server.Result{State: fencemethods.Off}, errors.New("the cat sits on the switch")

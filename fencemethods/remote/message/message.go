@@ -162,15 +162,21 @@ func (m *Message) Bytes() []byte { return m.text[:m.size] }
 
 // SetText sets the text, cut to TextMax bytes between two characters. What is no UTF-8 is left out.
 func SetText[T string | []byte](m *Message, s T) {
-	end := min(len(s), TextMax)
-	for end < len(s) && end > 0 && !utf8.RuneStart(s[end]) {
-		end--
-	}
-	clear(m.text[copy(m.text[:], s[:end]):])
-	m.size = uint8(end)
+	s = Cut(s, TextMax)
+	clear(m.text[copy(m.text[:], s):])
+	m.size = uint8(len(s))
 	if !utf8.Valid(m.Bytes()) {
 		m.text, m.size = [TextMax]byte{}, 0
 	}
+}
+
+// Cut returns s, or as many characters of it as fit into size bytes.
+func Cut[T string | []byte](s T, size int) T {
+	end := min(len(s), size)
+	for end < len(s) && end > 0 && !utf8.RuneStart(s[end]) {
+		end--
+	}
+	return s[:end]
 }
 
 // Decode takes a datagram apart. Whether it is genuine only its Seal tells.
