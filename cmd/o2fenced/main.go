@@ -24,8 +24,29 @@ import (
 	"github.com/o2fence/o2fence/bridge/dispatch"
 	"github.com/o2fence/o2fence/bridge/kernel"
 	"github.com/o2fence/o2fence/bridge/memsafe"
+	"github.com/o2fence/o2fence/bridge/service"
 	"github.com/o2fence/o2fence/bridge/setup"
 )
+
+const (
+	// ownKernelKiB is for what is not a device's: 2.5 MiB that may wait in the bridge's own socket
+	// (kernel.OpenBridge has the sum), an answer of at most 2 KiB with its bookkeeping for each of
+	// 255 nodes, and a dump of the nodes when power is restored.
+	ownKernelKiB = 4096
+
+	// ownHeapKiB is the same for Go's heap: a node powered on again, messages on standard error.
+	ownHeapKiB = 2048
+
+	// threads may be blocked in system calls at a time: the one that receives, one that answers, one
+	// that asks whether a node is settled, one that logs.
+	threads = 4
+
+	log service.Log = "o2fenced"
+)
+
+func own() memsafe.Budget {
+	return memsafe.Budget{KernelKiB: ownKernelKiB, HeapKiB: ownHeapKiB, Threads: threads}
+}
 
 func main() {
 	clusterFile := flag.String("cluster-conf", config.ClusterFile, "ocfs2-tools' cluster.conf")
@@ -72,31 +93,21 @@ func run(clusterFile, fenceFile string) error {
 		return configError{err}
 	}
 	s := &server{cfg: cfg}
-	if s.budget, err = budget(cfg); err != nil {
+	if s.budget, err = service.Budget(own(), cfg); err != nil {
 		return configError{err}
 	}
 	defer s.close()
 	reserve := memsafe.SystemReserve()
 	err = memsafe.Prepare(ctx, memsafe.Plan{
-		Name: "o2fenced", Budget: s.budget, Reserve: reserve, Flag: flagThread, Open: s.open,
+		Name: "o2fenced", Budget: s.budget, Reserve: reserve, Flag: service.FlagThread, Open: s.open,
 		Overrun: func() {
-			warn("it ran for 2 s without a pause, and has no real-time priority any more: please report this")
+			log.Printf("it ran for 2 s without a pause, and has no real-time priority any more: please report this")
 		},
 	})
 	if err != nil {
 		return err
 	}
 	return errors.Join(s.serve(ctx, reserve), reserve.Release(context.Background()))
-}
-
-// flagThread asks the kernel to put the calling thread into PF_MEMALLOC mode.
-func flagThread() error {
-	client, err := kernel.Dial()
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	return client.Memalloc(context.Background())
 }
 
 // A server is what the program holds while it serves.
@@ -110,13 +121,13 @@ type server struct {
 
 // open takes all that will be needed.
 func (s *server) open() (err error) {
-	if err := refuseFiles(); err != nil {
+	if err := service.RefuseFiles(); err != nil {
 		return err
 	}
 	for _, w := range s.cfg.Warnings {
-		warn("%v", w)
+		log.Printf("%v", w)
 	}
-	if s.carried, err = setup.OpenBridge(s.cfg, growStack); err != nil {
+	if s.carried, err = setup.OpenBridge(s.cfg, service.GrowStack); err != nil {
 		return err
 	}
 	if s.bridge, err = kernel.OpenBridge(); err != nil {
@@ -141,12 +152,12 @@ func (s *server) close() {
 // serve binds the methods, and then serves until it is told to end. The kernel checks the rules
 // when it is asked to bind, so that comes last.
 func (s *server) serve(ctx context.Context, reserve memsafe.Reserve) error {
-	if err := s.markSockets(ctx, reserve); err != nil {
+	if err := service.MarkSockets(ctx, s.client, reserve); err != nil {
 		return err
 	}
 	d := dispatch.New(s.bridge, s.carried.Nodes, dispatch.Options{
-		Settled: setup.Settled, Idle: newSweeper(memsafe.Collect).sweep, Log: warn,
-		Begin: growStack,
+		Settled: setup.Settled, Idle: service.NewSweeper(ownHeapKiB/4, memsafe.Collect).Sweep, Log: log.Printf,
+		Begin: service.GrowStack,
 	})
 	failed := make(chan error, 1)
 	go func() { failed <- d.Serve() }()
@@ -154,7 +165,7 @@ func (s *server) serve(ctx context.Context, reserve memsafe.Reserve) error {
 		return err
 	}
 	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
-		warn("systemd: %v", err)
+		log.Printf("systemd: %v", err)
 	}
 	select {
 	case err := <-failed:
@@ -163,39 +174,4 @@ func (s *server) serve(ctx context.Context, reserve memsafe.Reserve) error {
 		// Closing the socket, at the end of the process, moves what is under way on at once.
 		return nil
 	}
-}
-
-// markSockets has all sockets that are there receive with the reserve, and notes how many they are.
-func (s *server) markSockets(ctx context.Context, reserve memsafe.Reserve) error {
-	if err := memsafe.MarkSockets(ctx, s.client); err != nil {
-		return err
-	}
-	sockets, err := memsafe.Sockets(os.Getpid())
-	if err != nil {
-		return err
-	}
-	return reserve.NoteSockets(ctx, len(sockets))
-}
-
-// growStack is for each goroutine that carries out orders or answers.
-func growStack() { memsafe.GrowStack(stackKiB) }
-
-// errLogFile is why messages do not go to a file: there, a write does block, for memory and for the
-// disk, and a PF_MEMALLOC task must not write back.
-var errLogFile = errors.New("standard error is a file: redirect it to a pipe, a socket, a terminal or /dev/null")
-
-func refuseFiles() error {
-	info, err := os.Stderr.Stat()
-	if err == nil && info.Mode().IsRegular() {
-		return errLogFile
-	}
-	return err
-}
-
-// warn must not block the goroutine that calls it; the service manager's pipe is read by others,
-// who may wait for memory. What does not fit is lost: the kernel's events have it too.
-func warn(format string, args ...any) {
-	line := fmt.Appendf(nil, "o2fenced: "+format+"\n", args...)
-	_ = syscall.SetNonblock(int(os.Stderr.Fd()), true)
-	_, _ = syscall.Write(int(os.Stderr.Fd()), line)
 }
