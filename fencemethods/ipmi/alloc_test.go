@@ -4,11 +4,6 @@ package ipmi
 
 import (
 	"context"
-	"fmt"
-	"io"
-	"os"
-	"os/exec"
-	"runtime"
 	"testing"
 	"time"
 
@@ -30,33 +25,15 @@ func serveBMC(dir string) error {
 		return err
 	}
 	defer b.Close()
-	fmt.Println(b.Addr().Port())
-	_, err = io.Copy(io.Discard, os.Stdin)
-	return err
+	fencetest.ServeUntilTheEnd(b.Addr().Port())
+	return nil
 }
 
 // openApart returns a device whose BMC, ipmi_sim, is served by another process.
 func openApart(t testing.TB) fencemethods.Device {
 	t.Helper()
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), serveVar+"="+t.TempDir())
-	cmd.Stderr = os.Stderr
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { stdin.Close(); _ = cmd.Wait() })
 	var port int
-	if _, err := fmt.Fscan(stdout, &port); err != nil {
-		t.Fatal(err)
-	}
+	fencetest.Apart(t, serveVar+"="+t.TempDir(), nil, &port)
 	p := params(t, port)
 	delete(p, "retry_ms") // a packet sent again for impatience would allocate
 	d, err := Method().Open(fencemethods.Target{Name: "node1"}, p)
@@ -94,19 +71,7 @@ func TestMemoryStaysWithinTheBudget(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	const seconds = 2
-	ctx, cancel := context.WithTimeout(t.Context(), seconds*time.Second)
-	defer cancel()
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	if err := d.Off(ctx); err == nil {
-		t.Error("nothing listens, yet there is no error")
-	}
-	runtime.ReadMemStats(&after)
-	perMinute := (after.TotalAlloc - before.TotalAlloc) * 60 / seconds
-	if budget := uint64(Method().MemoryKiB) << 10; perMinute > budget {
-		t.Errorf("%d bytes a minute, more than the %d of MemoryKiB", perMinute, budget)
-	}
+	fencetest.WithinBudget(t, Method(), 0, 2*time.Second, d.Off)
 }
 
 // BenchmarkOffAndOn is a whole fence of a node that is on, and its way back: two sessions, two

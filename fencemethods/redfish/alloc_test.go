@@ -5,12 +5,8 @@ package redfish
 import (
 	"context"
 	"encoding/json"
-	"fmt"
-	"io"
 	"log"
 	"os"
-	"os/exec"
-	"runtime"
 	"testing"
 	"time"
 
@@ -34,8 +30,7 @@ func serveBMC() {
 		log.Fatal(err)
 	}
 	defer s.Close()
-	fmt.Println(s.Addr().Port(), s.Fingerprint())
-	_, _ = io.Copy(io.Discard, os.Stdin)
+	fencetest.ServeUntilTheEnd(s.Addr().Port(), s.Fingerprint())
 }
 
 // openApart returns a device whose BMC is served by another process.
@@ -45,25 +40,8 @@ func openApart(t testing.TB, h redfishd.Habits, auth string) fencemethods.Device
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), serveVar+"="+string(habits))
-	cmd.Stderr = os.Stderr
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { stdin.Close(); _ = cmd.Wait() })
 	var port, fingerprint string
-	if _, err := fmt.Fscan(stdout, &port, &fingerprint); err != nil {
-		t.Fatal(err)
-	}
+	fencetest.Apart(t, serveVar+"="+string(habits), nil, &port, &fingerprint)
 	d, err := Method().Open(fencemethods.Target{Name: "node1"}, map[string]string{
 		"addr": "127.0.0.1", "port": port, "system": redfishd.System, "auth": auth,
 		"user": testUser, "password_file": file(t, testPassword), "certificate": fingerprint,
@@ -91,17 +69,7 @@ func TestMemoryStaysWithinTheBudget(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), c.time)
 			defer cancel()
 			_, _ = d.Status(ctx) // package json learns our types once
-			var before, after runtime.MemStats
-			runtime.ReadMemStats(&before)
-			if err := d.Off(ctx); err == nil {
-				t.Error("FALSE SUCCESS")
-			}
-			runtime.ReadMemStats(&after)
-			perMinute := (after.TotalAlloc - before.TotalAlloc) * uint64(time.Minute) / uint64(c.time)
-			t.Logf("%d KiB a minute", perMinute>>10)
-			if budget := uint64(Method().MemoryKiB) << 10; perMinute > budget {
-				t.Errorf("%d bytes a minute, more than the %d of MemoryKiB", perMinute, budget)
-			}
+			fencetest.WithinBudget(t, Method(), 0, c.time, d.Off)
 		})
 	}
 }

@@ -5,15 +5,12 @@ package snmp
 import (
 	"context"
 	"encoding/json"
-	"fmt"
-	"io"
 	"os"
-	"os/exec"
-	"runtime"
 	"testing"
 	"time"
 
 	"github.com/o2fence/o2fence/fencemethods"
+	"github.com/o2fence/o2fence/fencemethods/fencetest"
 	"github.com/o2fence/o2fence/test/snmpd"
 )
 
@@ -42,8 +39,7 @@ func serve(dir string) {
 		panic(err)
 	}
 	defer a.Close()
-	fmt.Println(a.Addr().Port())
-	_, _ = io.Copy(io.Discard, os.Stdin)
+	fencetest.ServeUntilTheEnd(a.Addr().Port())
 }
 
 // openApart opens an outlet of a power strip that another process serves.
@@ -58,25 +54,8 @@ func openApart(t testing.TB, version, outlets string) fencemethods.Device {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(os.Args[0], string(users))
-	cmd.Env = append(os.Environ(), serveVar+"="+t.TempDir())
-	cmd.Stderr = os.Stderr
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { stdin.Close(); _ = cmd.Wait() })
 	var port int
-	if _, err := fmt.Fscan(stdout, &port); err != nil {
-		t.Fatal(err)
-	}
+	fencetest.Apart(t, serveVar+"="+t.TempDir(), []string{string(users)}, &port)
 	return open(t, with(params, where(port, "apc-rpdu", outlets)))
 }
 
@@ -84,21 +63,7 @@ func openApart(t testing.TB, version, outlets string) fencemethods.Device {
 func TestMemoryStaysWithinTheBudget(t *testing.T) {
 	for _, version := range []string{"2c", "3"} {
 		t.Run(version, func(t *testing.T) {
-			d := openApart(t, version, "1,2,3,4,5,6,7,8")
-			const seconds = 6
-			ctx, cancel := context.WithTimeout(t.Context(), seconds*time.Second)
-			defer cancel()
-			var before, after runtime.MemStats
-			runtime.ReadMemStats(&before)
-			if err := d.Off(ctx); err == nil {
-				t.Error("an outlet does not obey, yet there is no error")
-			}
-			runtime.ReadMemStats(&after)
-			perMinute := (after.TotalAlloc - before.TotalAlloc) * 60 / seconds
-			t.Logf("%d KiB a minute", perMinute>>10)
-			if budget := uint64(Method().MemoryKiB) << 10; perMinute > budget {
-				t.Errorf("%d bytes a minute, more than the %d of MemoryKiB", perMinute, budget)
-			}
+			fencetest.WithinBudget(t, Method(), 0, 6*time.Second, openApart(t, version, "1,2,3,4,5,6,7,8").Off)
 		})
 	}
 }
