@@ -70,6 +70,7 @@ func TestInstallPutsEverythingBelowDestdirAndMayBeRepeated(t *testing.T) {
 	for name, mode := range map[string]string{
 		modules + "o2fence.ko": "-rw-r--r--", modules + "o2fence_o2cb.ko": "-rw-r--r--", modules + "o2fence_methods.ko": "-rw-r--r--",
 		"/usr/sbin/o2fenced": "-rwxr-xr-x", "/usr/sbin/o2fencectl": "-rwxr-xr-x",
+		"/usr/sbin/o2fence-relay": "-rwxr-xr-x", "/usr/lib/systemd/system/o2fence-relay.service": "-rw-r--r--",
 		"/usr/sbin/o2fence-sandbox": "-rwxr-xr-x", "/usr/sbin/fence_o2fence": "-rwxr-xr-x",
 		"/usr/lib/systemd/system/o2fence-sandbox.service": "-rw-r--r--", "/etc/init.d/o2fenced": "-rwxr-xr-x",
 		"/usr/lib/systemd/system/o2fenced.service": "-rw-r--r--", "/usr/lib/systemd/system/o2fence.service": "-rw-r--r--",

@@ -61,7 +61,7 @@ func verify(t *testing.T, others map[string]string, dropIn, text string) (string
 	if dropIn != "" {
 		write(t, filepath.Join(dir, dropIn+".d", "test.conf"), text)
 	}
-	for _, unit := range []string{"o2fence.service", "o2fenced.service", "o2fence-sandbox.service"} {
+	for _, unit := range []string{"o2fence.service", "o2fenced.service", "o2fence-sandbox.service", "o2fence-relay.service"} {
 		install(t, unit, dir)
 	}
 	cmd := exec.Command(analyze, "verify", "--man=no", filepath.Join(dir, "boot.target"), filepath.Join(dir, "o2fence.service"))
@@ -77,7 +77,7 @@ func install(t *testing.T, unit, dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	program := regexp.MustCompile(`(/usr)?/sbin/(o2fenced|o2fencectl|o2fence-sandbox|modprobe)`)
+	program := regexp.MustCompile(`(/usr)?/sbin/(o2fenced|o2fencectl|o2fence-relay|o2fence-sandbox|modprobe)`)
 	write(t, filepath.Join(dir, unit), program.ReplaceAllString(string(text), "/bin/true"))
 	wanted := regexp.MustCompile(`WantedBy=(\S+)`).FindStringSubmatch(string(text))
 	wants := filepath.Join(dir, wanted[1]+".wants")

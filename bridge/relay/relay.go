@@ -11,10 +11,9 @@ import (
 	"time"
 
 	"github.com/o2fence/o2fence/bridge/config"
-	"github.com/o2fence/o2fence/bridge/memsafe"
+	"github.com/o2fence/o2fence/bridge/dispatch"
 	"github.com/o2fence/o2fence/bridge/setup"
 	"github.com/o2fence/o2fence/fencemethods"
-	"github.com/o2fence/o2fence/fencemethods/catalog"
 	"github.com/o2fence/o2fence/fencemethods/relay"
 	"github.com/o2fence/o2fence/fencemethods/remote/message"
 	"github.com/o2fence/o2fence/fencemethods/remote/server"
@@ -28,74 +27,74 @@ var (
 
 // A Relay has the devices of all nodes that it can act on.
 type Relay struct {
-	Nodes  []server.Node
-	Budget memsafe.Budget // of the devices; nothing of the server's own
+	Nodes   []server.Node // without keys
+	devices *setup.Bridge
 }
 
-// A step is one device of a node, with the time for one attempt.
+// A step is one method of a node, or several that act at once, with the time for one attempt.
 type step struct {
 	device  fencemethods.Device
 	timeout time.Duration
 }
 
-// Open makes the devices. Nodes that are left to a method of the kernel, which there is none of here,
-// are left out: an order for one of them is refused. After an error none is left open.
-func Open(cfg *config.Config) (*Relay, error) {
-	r := &Relay{}
+// Open makes the devices. Nodes that are left to a method of the kernel, which has no part in this, are
+// left out: an order for one of them is refused. After an error none is left open. begin is as for
+// setup.OpenBridge.
+func Open(cfg *config.Config, begin func()) (*Relay, error) {
+	if err := verify(cfg); err != nil {
+		return nil, err
+	}
+	devices, err := setup.OpenBridge(cfg, begin)
+	if err != nil {
+		return nil, err
+	}
+	r := &Relay{devices: devices}
+	at := 0
 	for _, c := range cfg.Clusters {
 		for _, n := range c.Nodes {
-			if err := r.add(c, n); err != nil {
-				return nil, errors.Join(err, r.Close())
+			if h := newHandler(n, devices.Nodes[at].Jobs); len(h.steps) > 0 {
+				target := fencemethods.Target{Cluster: c.Name, Node: uint8(n.Number), Name: n.Name}
+				r.Nodes = append(r.Nodes, server.Node{Target: target, Handler: h})
 			}
+			at++
 		}
-	}
-	if len(r.Nodes) == 0 {
-		return nil, ErrNothing
 	}
 	return r, nil
 }
 
-func (r *Relay) add(c *config.Cluster, n config.Node) error {
-	h := &handler{}
-	r.Nodes = append(r.Nodes, server.Node{
-		Target:  fencemethods.Target{Cluster: c.Name, Node: uint8(n.Number), Name: n.Name},
-		Handler: h,
-	})
-	for _, s := range n.Steps {
-		if setup.IsKernel(s.Method) {
-			continue
+// verify looks for what no relay can do.
+func verify(cfg *config.Config) error {
+	some := false
+	for _, c := range cfg.Clusters {
+		for _, n := range c.Nodes {
+			for _, s := range n.Devices() {
+				if s.Method == relay.Name {
+					return fmt.Errorf("node %s: %w", n.Name, ErrRelayed)
+				}
+				some = some || !setup.IsKernel(s.Method)
+			}
 		}
-		if s.Method == relay.Name {
-			return fmt.Errorf("node %s: %w", n.Name, ErrRelayed)
-		}
-		m, err := catalog.Find(s.Method)
-		if err != nil {
-			return err
-		}
-		device, err := setup.Open(c, n, s)
-		if err != nil {
-			return err
-		}
-		h.steps = append(h.steps, step{device, time.Duration(s.TimeoutMS) * time.Millisecond})
-		r.Budget.HeapKiB += m.MemoryKiB
-		r.Budget.KernelKiB += m.ReserveKiB()
 	}
-	if len(h.steps) == 0 {
-		r.Nodes = r.Nodes[:len(r.Nodes)-1]
+	if !some {
+		return ErrNothing
 	}
 	return nil
 }
 
-// Close closes all devices. Nothing may be under way.
-func (r *Relay) Close() error {
-	var errs []error
-	for _, n := range r.Nodes {
-		for _, s := range n.Handler.(*handler).steps {
-			errs = append(errs, s.device.Close())
+// newHandler takes the jobs of a node, which are its steps but for the kernel's, in the same order.
+func newHandler(n config.Node, jobs []dispatch.Job) *handler {
+	h := &handler{}
+	for _, s := range n.Steps {
+		if !setup.IsKernel(s.Method) {
+			device := jobs[len(h.steps)].Device
+			h.steps = append(h.steps, step{device, time.Duration(s.TimeoutMS) * time.Millisecond})
 		}
 	}
-	return errors.Join(errs...)
+	return h
 }
+
+// Close closes all devices. Nothing may be under way.
+func (r *Relay) Close() error { return r.devices.Close() }
 
 // A handler carries out the orders for one node. It serves one goroutine.
 type handler struct {
