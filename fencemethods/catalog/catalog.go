@@ -11,6 +11,7 @@ import (
 	"github.com/o2fence/o2fence/fencemethods"
 	"github.com/o2fence/o2fence/fencemethods/agent"
 	"github.com/o2fence/o2fence/fencemethods/ifmib"
+	"github.com/o2fence/o2fence/fencemethods/ipban"
 	"github.com/o2fence/o2fence/fencemethods/ipmi"
 	"github.com/o2fence/o2fence/fencemethods/kdump"
 	"github.com/o2fence/o2fence/fencemethods/qmp"
@@ -32,6 +33,7 @@ func Methods() []fencemethods.Method {
 		kdump.Method(),
 		sbd.Method(),
 		relay.Method(),
+		ipban.Method(),
 		agent.Method(),
 		testmethod.Method(),
 	}

@@ -200,7 +200,8 @@ func (n *Node) On(context.Context) error {
 	return nil
 }
 
-// Status reads. A node that is banned, but not proven to be cut off, is in neither state.
+// Status reads. A node that is banned, but not proven to be cut off, is in neither state; the error says
+// what is missing.
 func (n *Node) Status(ctx context.Context) (fencemethods.State, error) {
 	some, all, err := n.inFilter()
 	if err != nil {
@@ -212,14 +213,16 @@ func (n *Node) Status(ctx context.Context) (fencemethods.State, error) {
 	}
 	switch {
 	case all && kept.keeps(n):
-		if n.prove(ctx) != nil {
-			return fencemethods.Unknown, nil
+		if err := n.prove(ctx); err != nil {
+			return fencemethods.Unknown, err
 		}
 		return fencemethods.Off, nil
 	case !some && !kept.has(n.Target):
 		return fencemethods.On, nil
+	case all:
+		return fencemethods.Unknown, errNotKept
 	}
-	return fencemethods.Unknown, nil
+	return fencemethods.Unknown, errPartly
 }
 
 // Check proves, without changing who is banned, that the node could be: that the filter stands, the disk

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/sys/unix"
+
+	"github.com/o2fence/o2fence/fencemethods/ipban/filter"
+	"github.com/o2fence/o2fence/fencemethods/remote"
+	"github.com/o2fence/o2fence/fencemethods/remote/server"
+)
+
+func warn(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "o2fence-ipban: "+format+"\n", args...)
+}
+
+// serve takes orders until ctx ends. What is banned stays so.
+func serve(ctx context.Context, g *opened, _ []string) error {
+	if err := confine(); err != nil {
+		return err
+	}
+	key, err := remote.ReadKey(g.config.KeyFile)
+	if err != nil {
+		return err
+	}
+	defer key.Wipe()
+	// From before the first look on, so that no change is missed.
+	watch, err := filter.NewWatch()
+	if err != nil {
+		return err
+	}
+	defer watch.Close()
+	if _, err := g.Restore(); err != nil {
+		return err
+	}
+	s, err := server.New(g.config.Listen, g.Orders(key), server.Options{Log: warn})
+	if err != nil {
+		return err
+	}
+	var group sync.WaitGroup
+	group.Go(func() { g.guard(watch) })
+	defer group.Wait()
+	stop := context.AfterFunc(ctx, func() { watch.Close(); s.Close() })
+	defer stop()
+	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
+		warn("systemd: %v", err)
+	}
+	err = s.Serve()
+	_ = watch.Close() // a second time, where ctx has ended
+	return err
+}
+
+// confine keeps the key out of core files and swap, and the program answering when memory is short.
+func confine() error {
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return err
+	}
+	if err := unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE); err != nil {
+		return fmt.Errorf("mlockall: %w", err)
+	}
+	return nil
+}
+
+// guard puts the filter right whenever somebody has altered it, until watch is closed. Until it has, a
+// banned node may get through.
+func (g *opened) guard(watch *filter.Watch) {
+	for watch.Wait() == nil {
+		made, err := g.Restore()
+		switch {
+		case err != nil:
+			warn("SOMEBODY MAY HAVE LET BANNED NODES IN: the packet filter cannot be read or made again: %v", err)
+		case made:
+			warn("SOMEBODY HAS ALTERED THE PACKET FILTER: it is made again. Banned nodes may have got through meanwhile")
+		}
+	}
+}

@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+package ipban
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/o2fence/o2fence/bridge/config"
+	"github.com/o2fence/o2fence/fencemethods"
+	"github.com/o2fence/o2fence/fencemethods/fencetest"
+	"github.com/o2fence/o2fence/fencemethods/ipban/gate"
+	"github.com/o2fence/o2fence/fencemethods/remote"
+	"github.com/o2fence/o2fence/fencemethods/remote/server"
+	"github.com/o2fence/o2fence/test/bmc/wire"
+)
+
+const (
+	testKey  = "0123456789abcdef0123456789abcdef"
+	patience = 20 * time.Second
+	short    = time.Second
+)
+
+var nodeAddr = netip.MustParseAddr("198.18.5.1")
+
+// A power is a packet filter whose rules take effect as a machine's power does: on is allowed, off is
+// banned. With real rules, packages filter and gate are tested, and all of it in test/ipban.
+type power interface {
+	On() (bool, error)
+	SetOn(on bool) error
+}
+
+type fakeFilter struct{ power }
+
+func (f fakeFilter) Ban(addrs []netip.Addr) (bool, error) {
+	if on, err := f.On(); len(addrs) == 0 || err == nil && !on {
+		return false, nil
+	}
+	return false, f.SetOn(false)
+}
+
+func (f fakeFilter) Allow([]netip.Addr) error { return f.SetOn(true) }
+
+func (f fakeFilter) Banned() ([]netip.Addr, error) {
+	on, err := f.On()
+	if err != nil || on {
+		return nil, err
+	}
+	return []netip.Addr{nodeAddr}, nil
+}
+
+// A gatekeeper is a machine that bans, without its program around it.
+type gatekeeper struct {
+	testing.TB
+	filter gate.Filter
+	state  string
+	addr   netip.AddrPort
+
+	server *server.Server
+	ended  chan error
+}
+
+func startGatekeeper(t testing.TB, addr string, f gate.Filter) *gatekeeper {
+	t.Helper()
+	g := &gatekeeper{TB: t, filter: f, state: filepath.Join(t.TempDir(), "ipban.json"), addr: netip.MustParseAddrPort(addr)}
+	if err := g.start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := g.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return g
+}
+
+func (g *gatekeeper) start() error {
+	c := &config.IPBan{Target: "other", Nodes: []config.IPBanNode{{Cluster: "c", Name: "node1", Number: 1, Addresses: []netip.Addr{nodeAddr}}}}
+	own, err := gate.Open(c, g.filter, g.state)
+	if err != nil {
+		return err
+	}
+	if g.server, err = server.New(g.addr, own.Orders([]byte(testKey)), server.Options{}); err != nil {
+		return err
+	}
+	g.addr, g.ended = g.server.Addr(), make(chan error, 1)
+	go func() { g.ended <- g.server.Serve() }()
+	return nil
+}
+
+func (g *gatekeeper) stop() error { return errors.Join(g.server.Close(), <-g.ended) }
+
+func (g *gatekeeper) restart() error { return errors.Join(g.stop(), g.start()) }
+
+func keyFile(t testing.TB, key string) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(name, []byte(key), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+func params(t testing.TB, port uint16) map[string]string {
+	return map[string]string{"addrs": "127.0.0.1", "port": strconv.Itoa(int(port)), "key_file": keyFile(t, testKey)}
+}
+
+func TestOffIsProven(t *testing.T) {
+	fencetest.Run(t, fencetest.Harness{
+		Method: Method(), Many: 20,
+		Start: func(t *testing.T, m *fencetest.Machine) fencetest.Peer {
+			g := startGatekeeper(t, "127.0.0.1:0", fakeFilter{m})
+			w, err := wire.New(g.addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { w.Close() })
+			return fencetest.Peer{
+				Params:   params(t, w.Addr().Port()),
+				Secret:   testKey,
+				Wrong:    map[string]map[string]string{"wrong key": {"key_file": keyFile(t, testKey+"x")}},
+				Absent:   map[string]string{"port": strconv.Itoa(closedPort(t))},
+				SetFault: w.SetFault,
+				Restart:  g.restart,
+			}
+		},
+	})
+}
+
+func closedPort(t *testing.T) int {
+	t.Helper()
+	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	return c.LocalAddr().(*net.UDPAddr).Port
+}
+
+// A switch has the state that a test gives it, and can be stuck there.
+type stuck struct{ on bool }
+
+func (s *stuck) On() (bool, error) { return s.on, nil }
+func (*stuck) SetOn(bool) error    { return nil }
+
+type obedient struct{ stuck }
+
+func (o *obedient) SetOn(on bool) error {
+	o.on = on
+	return nil
+}
+
+// open opens the device of a node that two machines ban.
+func open(t *testing.T, first, second power) fencemethods.Device {
+	t.Helper()
+	g := startGatekeeper(t, "127.0.0.1:0", fakeFilter{first})
+	startGatekeeper(t, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), g.addr.Port()).String(), fakeFilter{second})
+	p := params(t, g.addr.Port())
+	p["addrs"] = "127.0.0.1,127.0.0.2"
+	d, err := Method().Open(fencemethods.Target{Cluster: "c", Node: 1, Name: "node1"}, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	return d
+}
+
+func within(t testing.TB, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func TestAllMachinesHaveToBan(t *testing.T) {
+	first, second := &obedient{stuck{true}}, &obedient{stuck{true}}
+	d := open(t, first, second)
+	if err := d.Check(within(t, patience)); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Off(within(t, patience)); err != nil {
+		t.Fatal(err)
+	}
+	if first.on || second.on {
+		t.Errorf("off, but let in by the first: %v, by the second: %v", first.on, second.on)
+	}
+	if state, err := d.Status(within(t, patience)); state != fencemethods.Off || err != nil {
+		t.Errorf("Status = %v, %v", state, err)
+	}
+	if err := d.On(within(t, patience)); err != nil {
+		t.Fatal(err)
+	}
+	if state, err := d.Status(within(t, patience)); state != fencemethods.On || err != nil {
+		t.Errorf("Status = %v, %v", state, err)
+	}
+}
+
+func TestOneMachineThatDoesNotBanIsTooMany(t *testing.T) {
+	for i := range 2 {
+		machines := []power{&obedient{stuck{true}}, &obedient{stuck{true}}}
+		machines[i] = &stuck{true}
+		d := open(t, machines[0], machines[1])
+		err := d.Off(within(t, short))
+		if want := "127.0.0." + strconv.Itoa(i+1); !errors.Is(err, fencemethods.ErrNotOff) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %v of %s", err, fencemethods.ErrNotOff, want)
+		}
+		state, err := d.Status(within(t, patience))
+		if state == fencemethods.Off {
+			t.Errorf("Status = %v, %v", state, err)
+		}
+	}
+}
+
+func TestMemoryStaysWithinTheBudget(t *testing.T) {
+	p := params(t, uint16(closedPort(t)))
+	p["addrs"] = "127.0.0.1,127.0.0.2,127.0.0.3,127.0.0.4"
+	d, err := Method().Open(fencemethods.Target{Cluster: "c", Node: 1, Name: "node1"}, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	const seconds = 2
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	err = d.Off(within(t, seconds*time.Second))
+	runtime.ReadMemStats(&after)
+	if !errors.Is(err, fencemethods.ErrUnreachable) {
+		t.Error(err)
+	}
+	perMinute := (after.TotalAlloc - before.TotalAlloc) * 60 / seconds
+	t.Logf("%d KiB a minute", perMinute>>10)
+	if perMinute > uint64(Method().MemoryKiB)<<10 {
+		t.Errorf("%d bytes a minute, more than MemoryKiB", perMinute)
+	}
+	if Method().KernelKiB < 4*remote.KernelKiB {
+		t.Error("four sockets are not in KernelKiB")
+	}
+}
+
+func TestBadParametersAreRefused(t *testing.T) {
+	for _, c := range []struct{ key, value, text string }{
+		{"addrs", "storage1", "names are not looked up"},
+		{"addrs", "192.0.2.1,", "not an IP address"},
+		{"addrs", "192.0.2.1,192.0.2.1", "twice"},
+		{"addrs", "192.0.2.1,192.0.2.2,192.0.2.3,192.0.2.4,192.0.2.5", "at most 4"},
+		{"port", "0", "from 1 to 65535"},
+		{"key_file", "hunter2", "absolute path"},
+		{"addr", "192.0.2.1", `did you mean "addrs"?`},
+	} {
+		p := map[string]string{"addrs": "192.0.2.1", "key_file": "/key"}
+		p[c.key] = c.value
+		_, err := Method().Parse(p)
+		if err == nil || !strings.Contains(err.Error(), c.text) || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s = %s: %v; want %q", c.key, c.value, err, c.text)
+		}
+	}
+	p := map[string]string{"addrs": "192.0.2.1", "key_file": keyFile(t, "hunter2")}
+	if _, err := Method().Open(fencemethods.Target{}, p); err == nil || strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("a short key: %v", err)
+	}
+}
