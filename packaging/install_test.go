@@ -74,6 +74,8 @@ func TestInstallPutsEverythingBelowDestdirAndMayBeRepeated(t *testing.T) {
 		"/usr/sbin/o2fence-sandbox": "-rwxr-xr-x", "/usr/sbin/fence_o2fence": "-rwxr-xr-x",
 		"/usr/lib/systemd/system/o2fence-sandbox.service": "-rw-r--r--", "/etc/init.d/o2fenced": "-rwxr-xr-x",
 		"/usr/lib/systemd/system/o2fenced.service": "-rw-r--r--", "/usr/lib/systemd/system/o2fence.service": "-rw-r--r--",
+		"/usr/sbin/o2fence-ipban": "-rwxr-xr-x", "/usr/lib/systemd/system/o2fence-ipban.service": "-rw-r--r--",
+		"/usr/lib/systemd/system/o2fence-ipban-restore.service": "-rw-r--r--", "/usr/share/doc/o2fence/examples/ipban.conf": "-rw-r--r--",
 		"/usr/lib/modules-load.d/o2fence.conf": "-rw-r--r--", "/usr/share/doc/o2fence/configuration.md": "-rw-r--r--",
 		"/usr/share/doc/o2fence/examples/fence.conf":           "-rw-r--r--",
 		"/usr/share/bash-completion/completions/o2fencectl":    "-rw-r--r--",

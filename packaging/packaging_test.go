@@ -77,7 +77,7 @@ func install(t *testing.T, unit, dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	program := regexp.MustCompile(`(/usr)?/sbin/(o2fenced|o2fencectl|o2fence-relay|o2fence-sandbox|modprobe)`)
+	program := regexp.MustCompile(`(/usr)?/sbin/(o2fenced|o2fencectl|o2fence-relay|o2fence-sandbox|o2fence-ipban|modprobe)`)
 	write(t, filepath.Join(dir, unit), program.ReplaceAllString(string(text), "/bin/true"))
 	wanted := regexp.MustCompile(`WantedBy=(\S+)`).FindStringSubmatch(string(text))
 	wants := filepath.Join(dir, wanted[1]+".wants")
@@ -117,6 +117,54 @@ func TestClusterIsJoinedBetweenO2cbAndTheFirstMount(t *testing.T) {
 					t.Error("the opposite order is possible")
 				}
 			})
+		}
+	}
+}
+
+// A storage server's target, as its service is made from Debian 12's init script or comes with it, and the
+// packet filter that is flushed when it starts.
+var storage = map[string]string{
+	"tgt.service":      "[Unit]\nAfter=network.target\n[Service]\nExecStart=/bin/true\n",
+	"nftables.service": "[Unit]\nDefaultDependencies=no\nBefore=network-pre.target shutdown.target\n[Service]\nType=oneshot\nExecStart=/bin/true\n",
+	"boot.target":      "[Unit]\nWants=tgt.service nftables.service o2fence-ipban.service o2fence-ipban-restore.service\n",
+}
+
+// verifyStorage is verify for a storage server's units.
+func verifyStorage(t *testing.T, dropIn, text string) (string, error) {
+	t.Helper()
+	analyze, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		t.Skip("no systemd here: ", err)
+	}
+	dir := t.TempDir()
+	for unit, text := range storage {
+		write(t, filepath.Join(dir, unit), text)
+	}
+	if dropIn != "" {
+		write(t, filepath.Join(dir, dropIn+".d", "test.conf"), text)
+	}
+	for _, unit := range []string{"o2fence-ipban.service", "o2fence-ipban-restore.service"} {
+		install(t, unit, dir)
+	}
+	cmd := exec.Command(analyze, "verify", "--man=no", filepath.Join(dir, "boot.target"))
+	cmd.Env = append(os.Environ(), "SYSTEMD_UNIT_PATH="+dir+":")
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+func TestNodesAreBannedBeforeTheTargetServes(t *testing.T) {
+	out, err := verifyStorage(t, "", "")
+	if err != nil || strings.Contains(out, "o2fence") || strings.Contains(out, "cycle") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	for _, order := range [][2]string{
+		{"nftables.service", "o2fence-ipban-restore.service"},
+		{"o2fence-ipban-restore.service", "tgt.service"},
+		{"o2fence-ipban-restore.service", "o2fence-ipban.service"},
+	} {
+		out, _ := verifyStorage(t, order[0], "[Unit]\nAfter="+order[1]+"\n")
+		if !strings.Contains(out, "ordering cycle") {
+			t.Errorf("%s need not come before %s", order[0], order[1])
 		}
 	}
 }

@@ -3,7 +3,6 @@
 package config
 
 import (
-	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -186,23 +185,4 @@ func (f fields) address(e entry, text string) netip.Addr {
 		return a.Unmap()
 	}
 	return netip.Addr{}
-}
-
-// Node returns the node of that name, in the cluster of that name where the first is not enough.
-func (b *IPBan) Node(cluster, name string) (*IPBanNode, error) {
-	var found []*IPBanNode
-	var names []string
-	for i, n := range b.Nodes {
-		names = append(names, n.Name)
-		if n.Name == name && (cluster == "" || n.Cluster == cluster) {
-			found = append(found, &b.Nodes[i])
-		}
-	}
-	switch len(found) {
-	case 0:
-		return nil, fmt.Errorf("no node %q: %s", name, expected(name, names))
-	case 1:
-		return found[0], nil
-	}
-	return nil, fmt.Errorf("several clusters have a node %q: name one as cluster/node", name)
 }

@@ -4,6 +4,7 @@ package config
 
 import (
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 
@@ -47,6 +48,28 @@ func TestIPBanIsRead(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestExamplesOfIPBanAreAccepted(t *testing.T) {
+	packaged, err := os.ReadFile("../../packaging/ipban.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	document, err := os.ReadFile("../../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, documented, _ := strings.Cut(string(document), "```conf\n# /etc/o2fence/ipban.conf\n")
+	documented, _, _ = strings.Cut(documented, "```\n")
+	for _, text := range []string{string(packaged), documented} {
+		b, err := ParseIPBan(File{IPBanFile, text})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(b.Nodes) == 0 || b.Nodes[0].Name != "web1" {
+			t.Errorf("%+v", b)
+		}
 	}
 }
 
