@@ -186,6 +186,7 @@ func (s *fencer) serve(ctx context.Context, reserve memsafe.Reserve) error {
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- s.server.Serve() }()
+	log.Printf("takes orders for %d nodes at %v", len(s.relay.Nodes), s.server.Addr())
 	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
 		log.Printf("systemd: %v", err)
 	}

@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -29,6 +30,12 @@ const (
 	passwordFile = "/etc/ocfs2/bmc.password"
 )
 
+// What nodes and relay share.
+const (
+	key     = "0123456789abcdef0123456789abcdef"
+	keyFile = "/etc/ocfs2/relay.key"
+)
+
 // A Rig is a cluster and its BMCs. Its methods may be called by several goroutines, for different
 // nodes.
 type Rig struct {
@@ -39,6 +46,7 @@ type Rig struct {
 
 	root string // of the module, as seen by the host and, over 9p, by the guests
 	conf string // fence.conf
+	own  string // the relay's
 }
 
 // Config says how the nodes are fenced. The zero value is fence.conf's defaults.
@@ -49,6 +57,9 @@ type Config struct {
 	Cluster, Fence string
 	// NoBMC leaves out the IPMI method.
 	NoBMC bool
+	// Relay is the address of the machine that StartRelay makes a relay: it has the IPMI method then, and
+	// the nodes have the relay.
+	Relay netip.Addr
 	// Slow makes the BMCs acknowledge commands without carrying them out, and say that all machines
 	// are on, until Release.
 	Slow bool
@@ -80,6 +91,9 @@ func New(ctx context.Context, c *vm.Cluster, dir string, cfg Config) (*Rig, erro
 		r.BMCs = append(r.BMCs, b)
 	}
 	r.conf = r.fenceConf(cfg)
+	if cfg.Relay.IsValid() {
+		r.own = r.fenceConf(Config{})
+	}
 	return r, nil
 }
 
@@ -105,7 +119,10 @@ func (r *Rig) fenceConf(cfg Config) string {
 	b.WriteString(cfg.Cluster)
 	for i, m := range r.Nodes {
 		fmt.Fprintf(&b, "\nfence:\n\tnode = %s\n", m.Name())
-		if !cfg.NoBMC {
+		switch {
+		case cfg.Relay.IsValid():
+			fmt.Fprintf(&b, "\tmethod = relay\n\taddrs = %s\n\tkey_file = %s\n", cfg.Relay, keyFile)
+		case !cfg.NoBMC:
 			fmt.Fprintf(&b, "\tmethod = ipmi\n\taddr = %s\n\tport = %d\n\tuser = %s\n\tpassword_file = %s\n",
 				vm.HostAddress, r.BMCs[i].Addr().Port(), user, passwordFile)
 		}
@@ -123,6 +140,7 @@ func (r *Rig) Install(ctx context.Context, m *vm.VM) error {
 	if err := errors.Join(
 		m.WriteFile(ctx, "/etc/ocfs2/fence.conf", []byte(r.conf), 0o644),
 		m.WriteFile(ctx, passwordFile, []byte(password+"\n"), 0o600),
+		m.WriteFile(ctx, keyFile, []byte(key+"\n"), 0o600),
 	); err != nil {
 		return err
 	}
