@@ -246,6 +246,55 @@ func TestTheRelaysNextMethodHasItsTurn(t *testing.T) {
 	}
 }
 
+// Two power supplies are the relay's affair as they would be the node's.
+func TestTheRelayMayHaveALevel(t *testing.T) {
+	left, right := new(fencetest.Machine), new(fencetest.Machine)
+	if err := errors.Join(left.SetOn(true), right.SetOn(true)); err != nil {
+		t.Fatal(err)
+	}
+	f := startFencer(t, "\tlevel = all\n"+ipmi(t, startBMC(t, left).Addr())+ipmi(t, startBMC(t, right).Addr()))
+	if err := open(t, params(t, f.addr)).Off(within(t, patience)); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range []*fencetest.Machine{left, right} {
+		if on, _ := m.On(); on {
+			t.Error("FALSE SUCCESS: it is on")
+		}
+	}
+}
+
+type voucher struct{}
+
+func (voucher) Order(ctx context.Context, _ server.Order) (server.Result, error) {
+	fencemethods.Vouch(ctx, "ann: I hold its plug")
+	return server.Result{State: fencemethods.Off}, nil
+}
+
+// Where the relay's success rests on somebody's word, the history of the node that ordered it has it.
+func TestWhoVouchesAtTheRelayIsNoted(t *testing.T) {
+	node1 := fencemethods.Target{Cluster: "c", Node: 1, Name: "node1"}
+	nodes := []server.Node{{Target: node1, Handler: voucher{}, Keys: []fencemethods.Secret{fencemethods.Secret(testKey)}}}
+	s, err := server.New(netip.MustParseAddrPort("127.0.0.1:0"), nodes, server.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve() }()
+	defer func() {
+		if err := errors.Join(s.Close(), <-ended); err != nil {
+			t.Error(err)
+		}
+	}()
+	var note fencemethods.Note
+	ctx := fencemethods.WithRequest(within(t, patience), fencemethods.Request{Number: 1, Note: &note})
+	if err := open(t, params(t, s.Addr())).Off(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if got := note.Take(); got != "ann: I hold its plug" {
+		t.Errorf("noted %q", got)
+	}
+}
+
 func TestAConfigurationThatIsNoneForARelayIsRefused(t *testing.T) {
 	key := secretFile(t, testKey)
 	for lines, want := range map[string]error{

@@ -173,6 +173,7 @@ func TestTheDeadlineIsKeptOnBothSides(t *testing.T) {
 }
 
 func TestSilenceAndRefusalAreToldApart(t *testing.T) {
+	t.Parallel()
 	s := serve(t, "127.0.0.1:0", web1(&hand{}))
 	mute, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
@@ -204,6 +205,7 @@ func addrOf(c *net.UDPConn) netip.AddrPort { return c.LocalAddr().(*net.UDPAddr)
 
 // The key of one node's clients is none for another node.
 func TestAKeyIsForItsNodes(t *testing.T) {
+	t.Parallel()
 	h := &hand{}
 	s := serve(t, "127.0.0.1:0", web1(h),
 		server.Node{Target: node(2), Handler: h, Keys: []fencemethods.Secret{key(otherKey)}})
@@ -215,6 +217,7 @@ func TestAKeyIsForItsNodes(t *testing.T) {
 }
 
 func TestTheSecondServerIsAskedWhenTheFirstIsOfNoUse(t *testing.T) {
+	t.Parallel()
 	mute, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
@@ -237,6 +240,7 @@ func TestTheSecondServerIsAskedWhenTheFirstIsOfNoUse(t *testing.T) {
 
 // What a server has said is told rather than that the other one is silent.
 func TestOfTwoFailuresTheOneThatSaysMoreIsTold(t *testing.T) {
+	t.Parallel()
 	cut := serve(t, "127.0.0.1:0", web1(&hand{order: func(context.Context, server.Order) (server.Result, error) {
 		return server.Result{}, &fencemethods.Error{Kind: fencemethods.ErrAuth, Detail: "wrong password"}
 	}}))

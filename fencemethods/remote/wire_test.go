@@ -19,6 +19,7 @@ import (
 )
 
 func TestOnABadWireAnOrderIsCarriedOutOnce(t *testing.T) {
+	t.Parallel()
 	for name, fault := range map[string]wire.Fault{
 		"lossy": wire.Lossy(), "answers twice": wire.Double, "answers out of order": wire.Shuffle,
 		"garbage": wire.Noise, "damaged": wire.Corrupt, "forged": wire.Forgery,
@@ -55,6 +56,7 @@ func TestOnABadWireAnOrderIsCarriedOutOnce(t *testing.T) {
 }
 
 func TestCutAnswersAreNotBelieved(t *testing.T) {
+	t.Parallel()
 	w, _ := wired(t, &hand{})
 	w.SetFault(wire.Truncate)
 	_, err := dialTo(t, w.Addr()).Do(within(t, short), message.Off)
@@ -62,6 +64,7 @@ func TestCutAnswersAreNotBelieved(t *testing.T) {
 }
 
 func TestOldAnswersAreNotBelieved(t *testing.T) {
+	t.Parallel()
 	var deaf atomic.Bool
 	h := &hand{order: func(ctx context.Context, o server.Order) (server.Result, error) {
 		if deaf.Load() {
@@ -194,6 +197,7 @@ func awaitTrue(t *testing.T, is func() bool) {
 }
 
 func TestAServerMayRestartInTheMiddle(t *testing.T) {
+	t.Parallel()
 	began := make(chan bool, 1)
 	first, err := server.New(dialable, []server.Node{web1(&hand{order: func(ctx context.Context, o server.Order) (server.Result, error) {
 		began <- true
@@ -226,6 +230,7 @@ func TestAServerMayRestartInTheMiddle(t *testing.T) {
 }
 
 func TestAFenceWaitsForAFenceAndForNothingElse(t *testing.T) {
+	t.Parallel()
 	began, finish := make(chan message.Op, 9), make(chan bool)
 	h := &hand{order: func(ctx context.Context, o server.Order) (server.Result, error) {
 		began <- o.Op
@@ -299,6 +304,7 @@ func TestANewOrderOfAClientTakesThePlaceOfItsOldOne(t *testing.T) {
 
 // The word that a server cannot verify us is not sealed: it must not end what goes on.
 func TestAForgedRefusalDoesNotEndAnOrder(t *testing.T) {
+	t.Parallel()
 	w, _ := wired(t, &hand{order: func(_ context.Context, o server.Order) (server.Result, error) {
 		time.Sleep(time.Second)
 		return done(o), nil

@@ -39,6 +39,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"hash"
+	"slices"
 	"unicode/utf8"
 
 	"github.com/o2fence/o2fence/fencemethods"
@@ -160,11 +161,17 @@ func (m *Message) Text() string { return string(m.text[:m.size]) }
 // Bytes is the text in place: it aliases m.
 func (m *Message) Bytes() []byte { return m.text[:m.size] }
 
-// SetText sets the text, cut to TextMax bytes between two characters. What is no UTF-8 is left out.
+// SetText sets the text, cut to TextMax bytes between two characters, with a space for each control
+// character: it ends on terminals. One that is no UTF-8 is left out.
 func SetText[T string | []byte](m *Message, s T) {
 	s = Cut(s, TextMax)
 	clear(m.text[copy(m.text[:], s):])
 	m.size = uint8(len(s))
+	for i, b := range m.Bytes() {
+		if isControl(b) {
+			m.text[i] = ' '
+		}
+	}
 	if !utf8.Valid(m.Bytes()) {
 		m.text, m.size = [TextMax]byte{}, 0
 	}
@@ -216,8 +223,10 @@ func (m *Message) valid() bool {
 			return false
 		}
 	}
-	return utf8.Valid(m.text[:m.size])
+	return utf8.Valid(m.Bytes()) && !slices.ContainsFunc(m.Bytes(), isControl)
 }
+
+func isControl(b byte) bool { return b < ' ' || b == 0x7f }
 
 // Encode writes the datagram without its seal.
 func (m *Message) Encode(p *[Size]byte) {

@@ -85,6 +85,22 @@ func TestATextIsCutBetweenCharacters(t *testing.T) {
 	}
 }
 
+// What one side says ends on the other side's terminals.
+func TestATextHasNoControlCharacters(t *testing.T) {
+	var m Message
+	SetText(&m, "a\x1b[2Jb\nc")
+	if got := m.Text(); got != "a [2Jb c" {
+		t.Errorf("%q", got)
+	}
+	m.Kind, m.Op = Done, Off
+	m.text[0] = '\n'
+	var p [Size]byte
+	m.Encode(&p)
+	if _, ok := Decode(p[:]); ok {
+		t.Error("decoded")
+	}
+}
+
 func TestAnErrorKeepsItsKind(t *testing.T) {
 	for i, kind := range failures() {
 		if got := FailureOf(kind); int(got) != i {
