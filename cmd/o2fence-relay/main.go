@@ -128,8 +128,11 @@ func (s *fencer) prepare(ctx context.Context, reserve memsafe.Reserve) error {
 	if err := refuseMounts(o2cb.FS{}); err != nil {
 		return err
 	}
+	if err := prepareWithout(ctx, plan); err != nil {
+		return err
+	}
 	log.Printf("the module o2fence is not loaded: all memory rules are kept but PF_MEMALLOC, so that memory can be waited for, though not for the cluster's disks, which are not mounted here")
-	return prepareWithout(ctx, plan)
+	return nil
 }
 
 // prepareWithout takes the steps of memsafe.Prepare but Enter.
