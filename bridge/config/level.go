@@ -82,7 +82,7 @@ func (f *fenceFile) member(level, m Step, text []entry) {
 		f.add(line, "method %s runs in the kernel and stands alone: expected \"level = %s\" before it", m.Method, one)
 	case f.methods[m.Method].Blind && level.Level == All:
 		f.add(line, "method %s waits and cannot be read afterwards: expected it in \"level = %s\", or before this one", m.Method, Any)
-	case uint64(m.AfterMS) >= ownTime(level.TimeoutMS):
+	case m.AfterMS > 0 && uint64(m.AfterMS) >= ownTime(level.TimeoutMS):
 		at := slices.IndexFunc(text, func(e entry) bool { return e.key == "after_ms" })
 		f.add(text[at].line, "after_ms = %d: expected less than nine tenths of the level's timeout_ms, which is %d", m.AfterMS, level.TimeoutMS)
 	}
