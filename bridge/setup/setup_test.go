@@ -116,7 +116,7 @@ func TestSchemaCoversTheCatalog(t *testing.T) {
 		for i, p := range m.Params {
 			names = append(names, p.Name)
 			got := schema[m.Name].Params[i]
-			if got.Name != p.Name || got.Required != p.Required || got.Secret != p.Secret || got.Identity != p.Identity ||
+			if got.Name != p.Name || got.Required != p.Required || got.Secret != p.Secret || got.Identity != p.Identity || schema[m.Name].Blind != m.Blind ||
 				(got.Validate == nil) != (p.Validate == nil) {
 				t.Errorf("%s: %+v is %+v", m.Name, p, got)
 			}
