@@ -39,7 +39,7 @@ type IPBanNode struct {
 }
 
 const (
-	ipBanPort   = 7411
+	ipBanPort   = 7412
 	ipBanHoldMS = 120000
 )
 

@@ -36,7 +36,7 @@ func TestIPBanIsRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := &IPBan{
-		Listen: netip.MustParseAddrPort("192.0.2.50:7411"), KeyFile: "/etc/o2fence/ipban.key", Target: "tgt", HoldMS: 120000,
+		Listen: netip.MustParseAddrPort("192.0.2.50:7412"), KeyFile: "/etc/o2fence/ipban.key", Target: "tgt", HoldMS: 120000,
 		Nodes: []IPBanNode{
 			{
 				Cluster: "mycluster", Name: "web1", Number: 1,

@@ -11,8 +11,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -105,6 +108,9 @@ func (o *options) with(run func(context.Context, *opened, []string) error) func(
 		if err != nil {
 			return err
 		}
+		if err := refuseOwn(cfg); err != nil {
+			return err
+		}
 		family := filter.INet
 		if cfg.Bridge {
 			family = filter.Bridge
@@ -123,6 +129,23 @@ func (o *options) with(run func(context.Context, *opened, []string) error) func(
 		}
 		return nil
 	}
+}
+
+// refuseOwn refuses a node that has an address of this machine's: to ban it would cut off everybody.
+func refuseOwn(cfg *config.IPBan) error {
+	own, err := net.InterfaceAddrs()
+	if err != nil {
+		return failed{err}
+	}
+	for _, n := range cfg.Nodes {
+		for _, a := range own {
+			prefix, err := netip.ParsePrefix(a.String())
+			if err == nil && slices.Contains(n.Addresses, prefix.Addr().Unmap()) {
+				return fmt.Errorf("node %s: %v is an address of this machine", n.Name, prefix.Addr())
+			}
+		}
+	}
+	return nil
 }
 
 func restore(_ context.Context, g *opened, _ []string) error {

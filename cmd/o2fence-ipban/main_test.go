@@ -281,6 +281,10 @@ func TestCheckTellsOfWhatIsMissing(t *testing.T) {
 	if out, code := x.run("check"); code != 2 || !strings.Contains(out, "ipban.conf:2: listen") {
 		t.Errorf("a wrong configuration: %d, %s", code, out)
 	}
+	x.write("ipban.conf", strings.ReplaceAll(strings.ReplaceAll(conf, "KEY", "/key"), "198.18.6.1,", "198.18.6.139,"))
+	if out, code := x.run("restore"); code != 2 || !strings.Contains(out, "198.18.6.139 is an address of this machine") {
+		t.Errorf("a node with an address of the machine's: %d, %s", code, out)
+	}
 	x.write("state.json", "?")
 	x.write("ipban.conf", strings.ReplaceAll(conf, "KEY", "/key"))
 	if out, code := x.run("restore"); code != 1 || !strings.Contains(out, "not a list of banned nodes") {

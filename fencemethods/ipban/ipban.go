@@ -40,7 +40,7 @@ func Method() fencemethods.Method {
 				Name: "addrs", Required: true, Validate: validAddrs,
 				Help: "IP addresses of the machines that run o2fence-ipban, separated by commas; all have to ban the node, at most 4",
 			},
-			{Name: "port", Default: "7411", Validate: fencemethods.Between(1, 65535), Help: "UDP port of all of them"},
+			{Name: "port", Default: "7412", Validate: fencemethods.Between(1, 65535), Help: "UDP port of all of them"},
 			{Name: "key_file", Required: true, Secret: true, Help: "file that holds the key they share, at least 16 bytes"},
 		},
 	}
