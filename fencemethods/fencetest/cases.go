@@ -26,10 +26,15 @@ func cases() []testCase {
 		{"check changes nothing", checkChangesNothing, false},
 		{"already off", alreadyOff, false},
 		{"slow to go off", slowToGoOff, false},
+		{"slow to answer", survives(wire.Late), false},
+		{"wrong outlet", wrongOutlet, false},
+		{"device of another make", anotherMake, false},
 		{"wrong credentials", wrongCredentials, false},
 		{"nothing listens", nothingListens, false},
 		{"no answer at all", noAnswerAtAll, false},
+		{"commands refused", commandsRefused, false},
 		{"half-dead, commands ignored", commandsIgnored, false},
+		{"half-dead, state stale", stateStale, false},
 		{"comes back on before it was read", comesBackOn, false},
 		{"power state unknown", stateUnknown, false},
 		{"answers lost after the command", answersLost, false},
@@ -41,6 +46,7 @@ func cases() []testCase {
 		{"garbage and cut packets between", withstands(wire.Noise), false},
 		{"damaged answers between", survives(wire.Corrupt), false},
 		{"answers from a stranger", strangerAnswers, false},
+		{"a stranger says off", strangerSaysOff, false},
 		{"all answers cut short", allCutShort, false},
 		{"device restarted in the middle", restarted, false},
 		{"fence called off", calledOff, false},
@@ -65,12 +71,12 @@ func deadlineIsKept(x *trial) {
 
 // endsInTime allows a tenth over the time that was given.
 func (x *trial) endsInTime() {
-	start := time.Now()
-	if err := x.off(x.device, short); err == nil {
+	start, limit := time.Now(), x.short()
+	if err := x.off(x.device, limit); err == nil {
 		x.Error("no error")
 	}
-	if took := time.Since(start); took > short+short/10 {
-		x.Errorf("took %v of the %v it was given", took, short)
+	if took := time.Since(start); took > limit+limit/10 {
+		x.Errorf("took %v of the %v it was given", took, limit)
 	}
 }
 
@@ -83,7 +89,7 @@ func manyNodesAtOnce(x *trial) {
 	var wg sync.WaitGroup
 	for _, each := range trials {
 		wg.Go(func() {
-			if err := each.off(each.device, patience); err != nil {
+			if err := each.off(each.device, x.patience()); err != nil {
 				each.Error(err)
 			}
 		})
@@ -96,7 +102,7 @@ func offAndOnAgain(x *trial) {
 	x.mustStatus(fencemethods.On)
 	x.mustOff()
 	x.mustStatus(fencemethods.Off)
-	ctx, cancel := context.WithTimeout(x.Context(), patience)
+	ctx, cancel := context.WithTimeout(x.Context(), x.patience())
 	defer cancel()
 	if err := x.device.On(ctx); err != nil {
 		x.Fatal(err)
@@ -106,7 +112,7 @@ func offAndOnAgain(x *trial) {
 }
 
 func checkChangesNothing(x *trial) {
-	ctx, cancel := context.WithTimeout(x.Context(), patience)
+	ctx, cancel := context.WithTimeout(x.Context(), x.patience())
 	defer cancel()
 	if err := x.device.Check(ctx); err != nil {
 		x.Fatal(err)
@@ -131,13 +137,49 @@ func slowToGoOff(x *trial) {
 	x.mustOff() // which looks whether it was off
 }
 
+// What is not there does not get any current, either: that is not what was asked.
+func wrongOutlet(x *trial) {
+	if x.peer.Nowhere == nil {
+		x.Skip("this device has nothing to choose from, it is one machine's own")
+	}
+	x.leadAstray(x.peer.Nowhere(x.T))
+}
+
+// Something answers at the address, or hangs up, that is not what was configured.
+func anotherMake(x *trial) {
+	if x.peer.Foreign == nil {
+		x.Skip("this method asks no device at an address")
+	}
+	x.leadAstray(x.peer.Foreign(x.T))
+}
+
+// leadAstray tries parameters that do not lead to the machine.
+func (x *trial) leadAstray(ways map[string]map[string]string) {
+	for name, params := range ways {
+		x.Log(name)
+		d := x.open(params)
+		x.mustFail(x.off(d, x.short()), nil)
+		if x.harness.Theirs {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(x.Context(), x.short())
+		if state, err := d.Status(ctx); state != fencemethods.Unknown || err == nil {
+			x.Errorf("%s: Status = %v, %v", name, state, err)
+		}
+		cancel()
+	}
+	if r := x.machine.record(); r.commands != 0 || !r.on {
+		x.Errorf("the machine took %d commands that were for another", r.commands)
+	}
+}
+
 func wrongCredentials(x *trial) {
 	if len(x.peer.Wrong) == 0 {
 		x.Skip("this method has no credentials")
 	}
 	for name, params := range x.peer.Wrong {
 		d := x.open(params)
-		ctx, cancel := context.WithTimeout(x.Context(), patience)
+		ctx, cancel := context.WithTimeout(x.Context(), x.patience())
 		x.Log(name)
 		x.mustFail(d.Check(ctx), fencemethods.ErrAuth)
 		x.mustFail(x.offContext(ctx, d), fencemethods.ErrAuth)
@@ -150,32 +192,48 @@ func nothingListens(x *trial) {
 	if len(x.peer.Absent) == 0 {
 		x.Skip("this method has no address")
 	}
-	x.mustFail(x.off(x.open(x.peer.Absent), short), fencemethods.ErrUnreachable)
+	x.mustFail(x.off(x.open(x.peer.Absent), x.short()), fencemethods.ErrUnreachable)
 }
 
 // As when a BMC has died with its host: unreachable is not off.
 func noAnswerAtAll(x *trial) {
 	x.breakWire(wire.Cut)
-	x.mustFail(x.off(x.device, short), fencemethods.ErrUnreachable)
+	x.mustFail(x.off(x.device, x.short()), fencemethods.ErrUnreachable)
+}
+
+// A device that declines, as one whose disk is write-protected.
+func commandsRefused(x *trial) {
+	x.machine.behave(Manners{Refuse: true})
+	d := x.device
+	if x.peer.Refuse != nil {
+		d = x.open(x.peer.Refuse(x.T))
+	}
+	x.mustFail(x.off(d, x.short()), nil)
+}
+
+// The machine obeys, and its device goes on telling what was true before: nobody has read it off.
+func stateStale(x *trial) {
+	x.machine.behave(Manners{Stale: true})
+	x.mustFail(x.off(x.device, x.short()), fencemethods.ErrNotOff)
 }
 
 // The BMC is half-dead: it answers, acknowledges, and does nothing.
 func commandsIgnored(x *trial) {
 	x.machine.behave(Manners{Deaf: true})
-	x.mustFail(x.off(x.device, short), fencemethods.ErrNotOff)
+	x.mustFail(x.off(x.device, x.short()), fencemethods.ErrNotOff)
 }
 
 // A node that went off, but was never seen off, may have come back with its disks: it does not
 // count. One that comes back after it was read off does, see Device.Off.
 func comesBackOn(x *trial) {
 	x.machine.behave(Manners{Restless: true})
-	x.mustFail(x.off(x.device, short), fencemethods.ErrNotOff)
+	x.mustFail(x.off(x.device, x.short()), fencemethods.ErrNotOff)
 }
 
 func stateUnknown(x *trial) {
 	x.machine.behave(Manners{Unknown: true})
-	x.mustFail(x.off(x.device, short), nil)
-	ctx, cancel := context.WithTimeout(x.Context(), short)
+	x.mustFail(x.off(x.device, x.short()), nil)
+	ctx, cancel := context.WithTimeout(x.Context(), x.short())
 	defer cancel()
 	if state, _ := x.device.Status(ctx); state != fencemethods.Unknown {
 		x.Errorf("Status = %v of a machine that cannot tell", state)
@@ -202,7 +260,7 @@ func answersLost(x *trial) {
 func silentAfterCommand(x *trial) {
 	x.breakWire(nil)
 	x.machine.behave(Manners{Commanded: func() { x.breakWire(wire.Mute) }})
-	x.mustFail(x.off(x.device, short), fencemethods.ErrTimeout)
+	x.mustFail(x.off(x.device, x.short()), fencemethods.ErrTimeout)
 }
 
 // What was true of the node once, and signed, is offered as today's state.
@@ -215,10 +273,10 @@ func oldAnswers(x *trial) {
 	x.machine.behave(Manners{Deaf: true})
 	x.breakWire(tape.Play)
 	if x.peer.Sealed {
-		x.mustFail(x.off(x.device, short), nil)
+		x.mustFail(x.off(x.device, x.short()), nil)
 		return
 	}
-	x.mustFail(x.off(x.device, short), fencemethods.ErrNotOff)
+	x.mustFail(x.off(x.device, x.short()), fencemethods.ErrNotOff)
 }
 
 func survives(f wire.Fault) func(*trial) {
@@ -234,7 +292,7 @@ func withstands(f wire.Fault) func(*trial) {
 	return func(x *trial) {
 		x.breakWire(f)
 		if x.peer.Sealed {
-			if err := x.off(x.device, short); err != nil {
+			if err := x.off(x.device, x.short()); err != nil {
 				x.mustFail(err, nil)
 			}
 			x.breakWire(nil)
@@ -250,13 +308,34 @@ func strangerAnswers(x *trial) {
 	survives(wire.Forgery)(x)
 }
 
+// The machine runs on, and somebody who is not the device says, in the device's own words of
+// yesterday or in his own, that it is off.
+func strangerSaysOff(x *trial) {
+	if x.peer.Stream {
+		x.Skip("a stranger is not heard on a connection")
+	}
+	if x.peer.Forge != nil {
+		x.machine.behave(Manners{Deaf: true})
+		x.peer.Forge()
+		x.mustFail(x.off(x.device, x.short()), nil)
+		return
+	}
+	var tape wire.Tape
+	x.breakWire(tape.Record)
+	x.mustOff()
+	x.machine.turn(true, false)
+	x.machine.behave(Manners{Deaf: true})
+	x.breakWire(tape.Forge)
+	x.mustFail(x.off(x.device, x.short()), fencemethods.ErrNotOff)
+}
+
 func allCutShort(x *trial) {
 	x.breakWire(wire.Truncate)
 	if x.peer.Sealed { // which may look like silence
-		x.mustFail(x.off(x.device, short), nil)
+		x.mustFail(x.off(x.device, x.short()), nil)
 		return
 	}
-	x.mustFail(x.off(x.device, short), fencemethods.ErrProtocol)
+	x.mustFail(x.off(x.device, x.short()), fencemethods.ErrProtocol)
 }
 
 // The session dies with the device's memory; another one has to be set up within the deadline.
@@ -272,7 +351,7 @@ func restarted(x *trial) {
 		}
 	}})
 	done := make(chan error, 1)
-	go func() { done <- x.off(x.device, patience) }()
+	go func() { done <- x.off(x.device, x.patience()) }()
 	select {
 	case <-commanded:
 	case err := <-done:
@@ -289,7 +368,7 @@ func restarted(x *trial) {
 
 // The kernel no longer wants the answer.
 func calledOff(x *trial) {
-	ctx, cancel := context.WithTimeout(x.Context(), patience)
+	ctx, cancel := context.WithTimeout(x.Context(), x.patience())
 	defer cancel()
 	x.machine.behave(Manners{Deaf: true, Commanded: cancel})
 	if err := x.offContext(ctx, x.device); !errors.Is(err, context.Canceled) {
@@ -302,7 +381,7 @@ func twoFencesAtOnce(x *trial) {
 	var wg sync.WaitGroup
 	for _, d := range []fencemethods.Device{x.device, x.device, x.open(nil)} {
 		wg.Go(func() {
-			if err := x.off(d, patience); err != nil {
+			if err := x.off(d, x.patience()); err != nil {
 				x.Error(err)
 			}
 		})

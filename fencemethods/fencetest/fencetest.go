@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -25,8 +26,22 @@ type Harness struct {
 	// Start starts a device server that switches m; it ends with the test.
 	Start func(t *testing.T, m *Machine) Peer
 
-	// Many is how many servers there are when many nodes are fenced at once.
+	// Many is how many servers there are when many nodes are fenced at once: 100, unless the server
+	// cannot be had so often.
 	Many int
+
+	// Peer names what the method is tried against, for the table of results.
+	Peer string
+
+	// Theirs says that the method is somebody else's program, which has an exit code and no more: of
+	// its errors nothing is asked but that they are not success.
+	Theirs bool
+
+	// Slow says that programs have to be run, which takes seconds where a packet takes none.
+	Slow bool
+
+	// Serial runs the cases one after another.
+	Serial bool
 
 	// Skip has, by name, the cases that the device cannot be in, with the reason.
 	Skip map[string]string
@@ -42,6 +57,16 @@ type Peer struct {
 	SetFault func(wire.Fault)             // makes its wire faulty
 	Restart  func() error                 // restarts it; it forgets its sessions
 
+	// Nowhere makes, by case, parameters that name an outlet, port or slot that the device has not.
+	Nowhere func(testing.TB) map[string]map[string]string
+	// Foreign makes, by case, parameters that lead to a device of another kind or make.
+	Foreign func(testing.TB) map[string]map[string]string
+	// Refuse makes parameters that lead to a device that refuses all commands, where the machine's own
+	// refusal says nothing.
+	Refuse func(testing.TB) map[string]string
+	// Forge has somebody else say that the machine is off, where that does not come by the wire.
+	Forge func()
+
 	// Stream says that the wire is a wire.Stream: no stranger is heard on it.
 	Stream bool
 	// Sealed says that whatever is put into a connection ends it, as with TLS. A fault in every
@@ -49,10 +74,21 @@ type Peer struct {
 	Sealed bool
 }
 
-const (
-	patience = 20 * time.Second // for what has to succeed: only a hang takes that long
-	short    = 2 * time.Second  // for what has to fail, which takes all of it
-)
+// patience is for what has to succeed: only a hang takes that long.
+func (x *trial) patience() time.Duration {
+	if x.harness.Slow {
+		return time.Minute
+	}
+	return 20 * time.Second
+}
+
+// short is for what has to fail, which takes all of it.
+func (x *trial) short() time.Duration {
+	if x.harness.Slow {
+		return 30 * time.Second // more than the 20 for which fence-agents wait for the power to go
+	}
+	return 2 * time.Second
+}
 
 // A trial is one case: a machine that is on, its device server and the device under test.
 type trial struct {
@@ -63,19 +99,49 @@ type trial struct {
 	device  fencemethods.Device
 }
 
-// Run runs the suite; its subtests are the cases.
+// Run runs the suite; its subtests are the cases. Attributes of the tests say what test/conformance
+// makes its table of.
 func Run(t *testing.T, h Harness) {
+	t.Attr("method", h.Method.Name)
+	if h.Peer != "" {
+		t.Attr("peer", h.Peer)
+	}
+	if h.Theirs {
+		t.Attr("theirs", "yes")
+	}
+	for name := range h.Skip {
+		if !slices.Contains(Cases(), name) {
+			t.Errorf("no case %q to skip", name)
+		}
+	}
 	for _, c := range cases() {
 		t.Run(c.name, func(t *testing.T) {
+			t.Attr("case", c.name)
 			if why := h.Skip[c.name]; why != "" {
-				t.Skip(why)
+				(&trial{T: t}).Skip(why)
 			}
-			if !c.alone {
+			if !c.alone && !h.Serial {
 				t.Parallel()
 			}
 			c.run(newTrial(t, h))
 		})
 	}
+}
+
+// Cases are the names of all cases, in the order in which a table has them.
+func Cases() []string {
+	var names []string
+	for _, c := range cases() {
+		names = append(names, c.name)
+	}
+	return names
+}
+
+// Skip says why, for the table too.
+func (x *trial) Skip(why string) {
+	x.Helper()
+	x.Attr("reason", why)
+	x.T.Skip(why)
 }
 
 func newTrial(t *testing.T, h Harness) *trial {
@@ -112,6 +178,7 @@ func (x *trial) offContext(ctx context.Context, d fencemethods.Device) error {
 	before := x.machine.record()
 	err := d.Off(ctx)
 	if after := x.machine.record(); err == nil && before.on && after.offs == before.offs {
+		x.Attr("lie", "yes")
 		x.Error("FALSE SUCCESS: the machine was never off")
 	}
 	return err
@@ -119,14 +186,14 @@ func (x *trial) offContext(ctx context.Context, d fencemethods.Device) error {
 
 func (x *trial) mustOff() {
 	x.Helper()
-	if err := x.off(x.device, patience); err != nil {
+	if err := x.off(x.device, x.patience()); err != nil {
 		x.Fatal(err)
 	}
 }
 
 func (x *trial) mustStatus(want fencemethods.State) {
 	x.Helper()
-	ctx, cancel := context.WithTimeout(x.Context(), patience)
+	ctx, cancel := context.WithTimeout(x.Context(), x.patience())
 	defer cancel()
 	state, err := x.device.Status(ctx)
 	if state != want || err != nil {
@@ -141,7 +208,12 @@ func (x *trial) mustFail(err, kind error) {
 	if err == nil {
 		x.Fatalf("no error, want %v", kind)
 	}
-	if kind != nil && !errors.Is(err, kind) {
+	if x.harness.Theirs {
+		return
+	}
+	// A program that is killed at the deadline had not answered.
+	killed := x.harness.Slow && kind == fencemethods.ErrNotOff && errors.Is(err, fencemethods.ErrTimeout)
+	if kind != nil && !errors.Is(err, kind) && !killed {
 		x.Errorf("%v: want %v", err, kind)
 	}
 	if e, ok := errors.AsType[*fencemethods.Error](err); !ok || e.Method == "" || e.Advice == "" {

@@ -15,7 +15,8 @@ type Machine struct {
 	manners  Manners
 	on       bool
 	commands int
-	offs     int // how often it has gone off
+	offs     int  // how often it has gone off
+	shown    bool // what it says of itself while it is stale
 }
 
 // Manners are how a Machine takes commands. The zero value is a machine that obeys at once.
@@ -23,6 +24,8 @@ type Manners struct {
 	Deaf      bool          // takes commands and does nothing
 	Slow      time.Duration // does it so much later
 	Restless  bool          // comes back on by itself before anybody can look
+	Refuse    bool          // refuses every command, and says so
+	Stale     bool          // goes on saying what was true when these manners began
 	Unknown   bool          // cannot tell whether it is on
 	Commanded func()        // called for each command, before it is carried out
 }
@@ -35,6 +38,9 @@ func (m *Machine) On() (bool, error) {
 	defer m.mu.Unlock()
 	if m.manners.Unknown {
 		return false, errors.New("power state unknown")
+	}
+	if m.manners.Stale {
+		return m.shown, nil
 	}
 	return m.on, nil
 }
@@ -49,6 +55,8 @@ func (m *Machine) SetOn(on bool) error {
 		manners.Commanded()
 	}
 	switch {
+	case manners.Refuse:
+		return errors.New("command refused")
 	case manners.Deaf:
 	case manners.Slow > 0:
 		time.AfterFunc(manners.Slow, func() { m.turn(on, false) })
@@ -77,7 +85,7 @@ func (m *Machine) turn(on, back bool) {
 func (m *Machine) behave(manners Manners) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.manners = manners
+	m.manners, m.shown = manners, m.on
 }
 
 // A record is what tells a true "fenced" from a false one.

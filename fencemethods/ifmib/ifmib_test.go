@@ -16,11 +16,11 @@ import (
 )
 
 func TestOffIsProvenByVersion2c(t *testing.T) {
-	fencetest.Run(t, fencetest.Harness{Method: Method(), Start: start(false), Many: 20})
+	fencetest.Run(t, fencetest.Harness{Method: Method(), Peer: "snmpd as a switch, version 2c", Start: start(false), Many: 100})
 }
 
 func TestOffIsProvenByVersion3(t *testing.T) {
-	fencetest.Run(t, fencetest.Harness{Method: Method(), Start: start(true), Many: 20})
+	fencetest.Run(t, fencetest.Harness{Method: Method(), Peer: "snmpd as a switch, version 3", Start: start(true), Many: 20})
 }
 
 // What the field's agents take for off, see peers.md: here it is an error.

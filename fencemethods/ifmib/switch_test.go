@@ -140,6 +140,16 @@ func start(version3 bool) func(*testing.T, *fencetest.Machine) fencetest.Peer {
 			Absent:   map[string]string{"port": strconv.Itoa(closedPort(t))},
 			SetFault: w.SetFault,
 			Restart:  func() error { return a.Restart(t.Context()) },
+			Nowhere: func(testing.TB) map[string]map[string]string {
+				return map[string]map[string]string{"no such port": {"interface": "port9999"}}
+			},
+			Foreign: func(t testing.TB) map[string]map[string]string {
+				c.Objects = nil
+				return map[string]map[string]string{
+					"no switch": {"port": strconv.Itoa(int(startSwitch(t, c).Addr().Port()))},
+					"an echo":   {"port": fencetest.Echo(t, "udp4")},
+				}
+			},
 		}
 	}
 }

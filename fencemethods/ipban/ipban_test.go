@@ -116,7 +116,7 @@ func params(t testing.TB, port uint16) map[string]string {
 
 func TestOffIsProven(t *testing.T) {
 	fencetest.Run(t, fencetest.Harness{
-		Method: Method(), Many: 20,
+		Method: Method(), Peer: "o2fence-ipban", Many: 20,
 		Start: func(t *testing.T, m *fencetest.Machine) fencetest.Peer {
 			g := startGatekeeper(t, "127.0.0.1:0", fakeFilter{m})
 			w, err := wire.New(g.addr)
@@ -131,6 +131,9 @@ func TestOffIsProven(t *testing.T) {
 				Absent:   map[string]string{"port": strconv.Itoa(closedPort(t))},
 				SetFault: w.SetFault,
 				Restart:  g.restart,
+				Foreign: func(t testing.TB) map[string]map[string]string {
+					return map[string]map[string]string{"an echo": {"port": fencetest.Echo(t, "udp4")}}
+				},
 			}
 		},
 	})

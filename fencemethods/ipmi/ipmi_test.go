@@ -16,6 +16,7 @@ import (
 	"github.com/o2fence/o2fence/fencemethods/fencetest"
 	"github.com/o2fence/o2fence/test/bmc"
 	"github.com/o2fence/o2fence/test/bmc/wire"
+	"github.com/o2fence/o2fence/test/snmpd"
 )
 
 const (
@@ -42,11 +43,11 @@ func TestMain(m *testing.M) {
 type starter func(ctx context.Context, dir string, c bmc.Config) (*bmc.BMC, error)
 
 func TestOffIsProvenAgainstOpenIPMI(t *testing.T) {
-	fencetest.Run(t, fencetest.Harness{Method: Method(), Start: start(bmc.Start), Many: 100})
+	fencetest.Run(t, fencetest.Harness{Method: Method(), Peer: "ipmi_sim", Start: start(bmc.Start), Many: 100})
 }
 
 func TestOffIsProvenAgainstGoIPMI(t *testing.T) {
-	fencetest.Run(t, fencetest.Harness{Method: Method(), Start: start(goIPMI(t)), Many: 10})
+	fencetest.Run(t, fencetest.Harness{Method: Method(), Peer: "go-ipmi", Start: start(goIPMI(t)), Many: 10})
 }
 
 // goIPMI builds go-ipmi's server.
@@ -65,7 +66,7 @@ func goIPMI(t *testing.T) starter {
 func TestOffIsProvenAgainstPyghmi(t *testing.T) {
 	withWire := start(bmc.StartPyghmi)
 	fencetest.Run(t, fencetest.Harness{
-		Method: Method(), Many: 3,
+		Method: Method(), Peer: "pyghmi", Many: 3,
 		Start: func(t *testing.T, m *fencetest.Machine) fencetest.Peer {
 			p := withWire(t, m)
 			delete(p.Wrong, "unknown user")
@@ -93,7 +94,21 @@ func start(server starter) func(*testing.T, *fencetest.Machine) fencetest.Peer {
 			Absent:   map[string]string{"port": strconv.Itoa(closedPort(t))},
 			SetFault: w.SetFault,
 			Restart:  func() error { return b.Restart(t.Context()) },
+			Foreign:  foreign,
 		}
+	}
+}
+
+// foreign are servers that are no BMC.
+func foreign(t testing.TB) map[string]map[string]string {
+	a, err := snmpd.Start(t.Context(), t.TempDir(), snmpd.Config{Community: "public"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { a.Close() })
+	return map[string]map[string]string{
+		"an SNMP agent": {"port": strconv.Itoa(int(a.Addr().Port()))},
+		"an echo":       {"port": fencetest.Echo(t, "udp4")},
 	}
 }
 

@@ -237,13 +237,13 @@ func conformance(t *testing.T, rule Rule, skip map[string]string) {
 	t.Parallel()
 	skip["silent after the command"] = "the second BMC may not have been heard at all, which is another error"
 	skip["old answers played again"] = "the tape would mix up two connections; each BMC's own suite has it"
-	fencetest.Run(t, fencetest.Harness{Method: twin(rule), Start: startTwins, Many: 10, Skip: skip})
+	fencetest.Run(t, fencetest.Harness{Method: twin(rule), Peer: "two ipmi_sims", Start: startTwins, Many: 10, Skip: skip})
 }
 
 // twin is a method with ipmi's parameters and the port of a second BMC.
 func twin(rule Rule) fencemethods.Method {
 	m := ipmi.Method()
-	m.Name = "twin"
+	m.Name = "level"
 	m.Params = append(m.Params, fencemethods.Param{Name: "second", Required: true, Help: "port of the second BMC"})
 	m.New = func(target fencemethods.Target, v fencemethods.Values) (fencemethods.Device, error) {
 		var members []Member

@@ -26,16 +26,17 @@ func TestMain(m *testing.M) {
 }
 
 func TestOffIsProvenOverTCP(t *testing.T) {
-	fencetest.Run(t, fencetest.Harness{Method: Method(), Start: start("tcp4"), Many: 100})
+	fencetest.Run(t, fencetest.Harness{Method: Method(), Peer: "an own monitor, TCP", Start: start("tcp4"), Many: 100})
 }
 
 func TestOffIsProvenOverAUnixSocket(t *testing.T) {
-	fencetest.Run(t, fencetest.Harness{Method: Method(), Many: 100, Start: func(t *testing.T, m *fencetest.Machine) fencetest.Peer {
+	fencetest.Run(t, fencetest.Harness{Method: Method(), Peer: "an own monitor, Unix socket", Many: 100, Start: func(t *testing.T, m *fencetest.Machine) fencetest.Peer {
 		q := startMonitor(t, "unix", m)
 		return fencetest.Peer{
 			Params:  params(q.addr),
 			Absent:  map[string]string{"monitor": filepath.Join(t.TempDir(), "none")},
 			Restart: q.restart,
+			Foreign: foreign,
 			Stream:  true,
 		}
 	}})
@@ -55,8 +56,17 @@ func start(network string) func(*testing.T, *fencetest.Machine) fencetest.Peer {
 			Absent:   map[string]string{"monitor": fmt.Sprint("127.0.0.1:", closedPort(t))},
 			SetFault: w.SetFault,
 			Restart:  q.restart,
+			Foreign:  foreign,
 			Stream:   true,
 		}
+	}
+}
+
+// foreign are servers that are no monitor, and the monitor of another machine.
+func foreign(t testing.TB) map[string]map[string]string {
+	return map[string]map[string]string{
+		"an echo":         {"monitor": "127.0.0.1:" + fencetest.Echo(t, "tcp4")},
+		"another machine": {"uuid": "123e4567-e89b-12d3-a456-426614174000"},
 	}
 }
 

@@ -3,8 +3,13 @@
 package redfish
 
 import (
+	"crypto/sha256"
 	"flag"
+	"fmt"
 	"maps"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -36,14 +41,16 @@ func TestMain(m *testing.M) {
 }
 
 func TestOffIsProvenWithBasicAuthentication(t *testing.T) {
-	fencetest.Run(t, fencetest.Harness{Method: Method(), Start: start(redfishd.Habits{}, nil), Many: 100})
+	fencetest.Run(t, fencetest.Harness{
+		Method: Method(), Peer: "an own server, Basic", Start: start(redfishd.Habits{}, nil), Many: 100,
+	})
 }
 
 // The password is sent once, and a session that the BMC has forgotten is opened again.
 func TestOffIsProvenWithSessions(t *testing.T) {
 	habits := redfishd.Habits{NoBasic: true, Slash: true, Whole: true}
 	fencetest.Run(t, fencetest.Harness{
-		Method: Method(), Start: start(habits, map[string]string{"auth": "session"}), Many: 10,
+		Method: Method(), Peer: "an own server, sessions", Start: start(habits, map[string]string{"auth": "session"}), Many: 10,
 	})
 }
 
@@ -71,9 +78,28 @@ func start(h redfishd.Habits, others map[string]string) func(*testing.T, *fencet
 			Absent:   map[string]string{"port": strconv.Itoa(closedPort(t))},
 			SetFault: w.SetFault,
 			Restart:  s.Restart,
-			Stream:   true,
-			Sealed:   true,
+			Nowhere: func(testing.TB) map[string]map[string]string {
+				return map[string]map[string]string{"no such system": {"system": redfishd.System + "9"}}
+			},
+			Foreign: foreign,
+			Stream:  true,
+			Sealed:  true,
 		}
+	}
+}
+
+// foreign are servers that are no BMC, the certificate of one of which is even known.
+func foreign(t testing.TB) map[string]map[string]string {
+	web := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintln(w, "<html>It works!</html>")
+	}))
+	t.Cleanup(web.Close)
+	return map[string]map[string]string{
+		"a web server": {
+			"port":        strconv.Itoa(web.Listener.Addr().(*net.TCPAddr).Port),
+			"certificate": fmt.Sprintf("%x", sha256.Sum256(web.Certificate().Raw)),
+		},
+		"an echo": {"port": fencetest.Echo(t, "tcp4")},
 	}
 }
 

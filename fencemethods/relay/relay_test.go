@@ -167,7 +167,7 @@ func closedPort(t *testing.T) string {
 // between the node and the relay.
 func TestOffIsProven(t *testing.T) {
 	fencetest.Run(t, fencetest.Harness{
-		Method: relay.Method(), Many: 10,
+		Method: relay.Method(), Peer: "o2fence-relay and ipmi_sim", Many: 10,
 		Start: func(t *testing.T, m *fencetest.Machine) fencetest.Peer {
 			f := startFencer(t, ipmi(t, startBMC(t, m).Addr()))
 			w, err := wire.New(f.addr)
@@ -180,6 +180,9 @@ func TestOffIsProven(t *testing.T) {
 				Wrong:    map[string]map[string]string{"wrong key": {"key_file": secretFile(t, "another key, long enough")}},
 				Absent:   map[string]string{"port": closedPort(t)},
 				SetFault: w.SetFault, Restart: f.restart,
+				Foreign: func(t testing.TB) map[string]map[string]string {
+					return map[string]map[string]string{"an echo": {"port": fencetest.Echo(t, "udp4")}}
+				},
 			}
 		},
 	})

@@ -168,11 +168,7 @@ func TestMemoryStaysWithinTheBudget(t *testing.T) {
 
 // The difference, with the same disk: peers' sender and this method.
 func TestDebiansSenderBelievesAWriteThatFailed(t *testing.T) {
-	k := newDisk(t, "node1", "node2")
-	if err := k.file.Truncate(4 * 512); err != nil {
-		t.Fatal(err)
-	}
-	k.run("losetup", "--set-capacity", k.loop)
+	k := cutShort(t)
 	k.sbd("message", "node2", "off") // fails the test unless it exits with 0
 	d := openDevice(t, nil, k)
 	wantError(t, d.Off(within(t, 4*time.Second)), fencemethods.ErrProtocol, "ends before")

@@ -66,6 +66,36 @@ func blank(t testing.TB, sector int) *testDisk {
 	return k
 }
 
+// fullDisk makes a disk that can be read, and not be written where the mailbox of node2 is: its file
+// has no page there, and the file system beneath has none left. As with a logical unit that is
+// write-protected, the difference shows to nobody who does not read back.
+func fullDisk(t testing.TB) *testDisk {
+	t.Helper()
+	whole := newDisk(t, "node1", "other1", "other2", "node2")
+	dir := t.TempDir()
+	whole.run("mount", "-t", "tmpfs", "-o", "size=64k", "none", dir)
+	t.Cleanup(func() { whole.run("umount", dir) })
+	file, err := os.Create(filepath.Join(dir, "disk"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { file.Close() })
+	k := &testDisk{t: t, file: file, sector: 512}
+	const page = 8 // sectors; the mailbox of slot 3 is the first of the second page
+	for n := range page {
+		k.write(n, whole.read(n))
+	}
+	if err := file.Truncate(512 * (2*255 + 1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "rest"), make([]byte, 64<<10), 0o600); err == nil {
+		t.Fatal("the file system has room left")
+	}
+	k.loop = k.run("losetup", "--find", "--show", file.Name())
+	t.Cleanup(func() { k.run("losetup", "--detach", k.loop) })
+	return k
+}
+
 // sbd runs Debian's sbd, in the name of node1.
 func (k *testDisk) sbd(args ...string) string {
 	k.t.Helper()

@@ -13,22 +13,30 @@ import (
 	"github.com/o2fence/o2fence/fencemethods/fencetest"
 )
 
-// The suite has no word for a device that is a disk: what it says of power, and of a wire, is
+func TestOffIsProven(t *testing.T) { fencetest.Run(t, harness(t)) }
+
+// harness makes that of a disk. The suite has no word for a device that is a disk: what it says of power, and of a wire, is
 // skipped. A node that does not obey is left to its watchdog, by sbd's contract.
-func TestOffIsProven(t *testing.T) {
+func harness(t *testing.T) fencetest.Harness {
 	const noWire = "a disk has no wire that could fail"
 	disk, next := newDisk(t), make(chan int, 254)
 	for i := range cap(next) {
 		next <- i
 	}
-	fencetest.Run(t, fencetest.Harness{
-		Method: Method(), Many: 20,
+	return fencetest.Harness{
+		Method: Method(), Peer: "a loop device", Many: 100,
 		Start: func(t *testing.T, m *fencetest.Machine) fencetest.Peer {
 			slot := <-next
 			name := fmt.Sprintf("suite%d", slot)
 			disk.write(slotSector(slot), append([]byte{1}, name...))
 			follow(t, disk, slot, m)
-			return fencetest.Peer{Params: params(name, disk)}
+			return fencetest.Peer{
+				Params: params(name, disk),
+				Nowhere: func(testing.TB) map[string]map[string]string {
+					return map[string]map[string]string{"no such slot": {"slot": "node9"}}
+				},
+				Refuse: func(t testing.TB) map[string]string { return params("node2", fullDisk(t)) },
+			}
 		},
 		Skip: map[string]string{
 			"already off":                      "a disk cannot tell that a node is off: every fence waits msgwait",
@@ -36,9 +44,21 @@ func TestOffIsProven(t *testing.T) {
 			"comes back on before it was read": "it takes the pill out, see TestAPillThatIsTakenOutProvesNothing",
 			"answers lost after the command":   noWire,
 			"silent after the command":         noWire,
+			"half-dead, state stale":           "a disk has one state, what was written is read back",
 			"power state unknown":              "a mailbox can be read or cannot",
 		},
-	})
+	}
+}
+
+// cutShort makes a disk that can be read as far as there are slots, and not be written where the
+// mailboxes are.
+func cutShort(t testing.TB) *testDisk {
+	k := newDisk(t, "node1", "node2")
+	if err := k.file.Truncate(4 * 512); err != nil {
+		t.Fatal(err)
+	}
+	k.run("losetup", "--set-capacity", k.loop)
+	return k
 }
 
 // follow is a node whose sbd reads its mailbox, and goes down by it. When the pill is taken out, the

@@ -126,6 +126,16 @@ func start(model string, credentials func(testing.TB, *snmpd.Config) login) func
 			Absent:   map[string]string{"port": strconv.Itoa(closedPort(t))},
 			SetFault: w.SetFault,
 			Restart:  func() error { return a.Restart(t.Context()) },
+			Nowhere: func(testing.TB) map[string]map[string]string {
+				return map[string]map[string]string{"no such outlet": {"outlets": "9"}, "one of two": {"outlets": "3,9"}}
+			},
+			Foreign: func(t testing.TB) map[string]map[string]string {
+				c.SysObjectID, c.Objects = "", nil
+				return map[string]map[string]string{
+					"no power strip": {"port": strconv.Itoa(int(startPDU(t, c).Addr().Port()))},
+					"an echo":        {"port": fencetest.Echo(t, "udp4")},
+				}
+			},
 		}
 	}
 }

@@ -20,21 +20,22 @@ import (
 )
 
 func TestOffIsProvenByVersion1(t *testing.T) {
-	fencetest.Run(t, fencetest.Harness{Method: Method(), Start: start("apc-rpdu", byCommunity("1")), Many: 3})
+	fencetest.Run(t, fencetest.Harness{Method: Method(), Peer: "snmpd as an APC rPDU, version 1", Start: start("apc-rpdu", byCommunity("1")), Many: 3})
 }
 
 func TestOffIsProvenByVersion2c(t *testing.T) {
-	fencetest.Run(t, fencetest.Harness{Method: Method(), Start: start("apc-rpdu", byCommunity("2c")), Many: 50})
+	fencetest.Run(t, fencetest.Harness{Method: Method(), Peer: "snmpd as an APC rPDU, version 2c", Start: start("apc-rpdu", byCommunity("2c")), Many: 100})
 }
 
 // Of all models this one is told apart by the least: off is 0, on is 1.
 func TestOffIsProvenOfAnEaton(t *testing.T) {
-	fencetest.Run(t, fencetest.Harness{Method: Method(), Start: start("eaton-managed", byCommunity("2c")), Many: 3})
+	fencetest.Run(t, fencetest.Harness{Method: Method(), Peer: "snmpd as an Eaton, version 2c", Start: start("eaton-managed", byCommunity("2c")), Many: 3})
 }
 
 func TestOffIsProvenByVersion3(t *testing.T) {
 	fencetest.Run(t, fencetest.Harness{
-		Method: Method(), Start: start("apc-rpdu", byUser("sha", "SHA", "aes", "AES")), Many: 50,
+		Method: Method(), Peer: "snmpd as an APC rPDU, version 3",
+		Start: start("apc-rpdu", byUser("sha", "SHA", "aes", "AES")), Many: 100,
 	})
 }
 

@@ -55,6 +55,20 @@ func Shuffle(p Packet) {
 	p.Pass()
 }
 
+// Late delivers every answer an eighth of a second late.
+func Late(p Packet) {
+	const late = 125 * time.Millisecond
+	switch {
+	case !p.Answer:
+		p.Pass()
+	case p.forge == nil: // what comes behind it on the connection has to wait, too
+		time.Sleep(late)
+		p.Pass()
+	default:
+		time.AfterFunc(late, p.Pass)
+	}
+}
+
 // Noise puts packets that are no answers before every answer: nothing at all, rubbish, and the
 // answer cut short in up to 128 places. More would fill the socket's buffer, and the answer itself
 // would be lost.
@@ -120,6 +134,18 @@ func (t *Tape) Play(p Packet) {
 		t.mu.Lock()
 		for _, old := range t.answers {
 			p.Deliver(old)
+		}
+		t.mu.Unlock()
+	}
+	p.Pass()
+}
+
+// Forge is a Fault that has a stranger answer first with all that was recorded.
+func (t *Tape) Forge(p Packet) {
+	if p.Answer {
+		t.mu.Lock()
+		for _, old := range t.answers {
+			p.Forge(old)
 		}
 		t.mu.Unlock()
 	}
