@@ -28,6 +28,11 @@ var (
 		Kind: fencemethods.ErrAuth, Detail: "only messages without a seal came, which anybody can send",
 		Advice: "have the node's kdump image send sealed ones, or set plain = yes instead of key_file",
 	}
+	failByHand = &failure{
+		Kind:   fencemethods.ErrUnsupported,
+		Detail: "a plain message proves nothing where the kernel saw no silence, as in a fence ordered by hand",
+		Advice: "use key_file, or have another method behind this one",
+	}
 	failTaken = &failure{
 		Kind: fencemethods.ErrBusy, Detail: "another process has the port",
 		Advice: "stop fence_kdump or what it is, and restart o2fenced",

@@ -4,9 +4,12 @@ package kdump
 
 import (
 	"bytes"
+	"encoding/binary"
 	"net/netip"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func FuzzDecode(f *testing.F) {
@@ -46,6 +49,21 @@ func FuzzHeard(f *testing.F) {
 		}
 		if !plain.since.IsZero() && !bytes.Equal(p, plainMessage) && !bytes.Equal(p, []byte{0x1b, 0x30, 0x2a, 0x40, 0, 0, 0, 1}) {
 			t.Errorf("%x: taken for fence_kdump's", p)
+		}
+	})
+}
+
+// FuzzAge looks for a timestamp that makes a packet younger than it is.
+func FuzzAge(f *testing.F) {
+	f.Add([]byte{})
+	f.Add(make([]byte, 32))
+	stamp := make([]byte, 32)
+	binary.NativeEndian.PutUint32(stamp[8:], unix.SOL_SOCKET)
+	binary.NativeEndian.PutUint32(stamp[12:], unix.SCM_TIMESTAMPNS)
+	f.Add(stamp)
+	f.Fuzz(func(t *testing.T, control []byte) {
+		if got := age(control); got < 0 {
+			t.Errorf("%x: of %v ago", control, got)
 		}
 	})
 }

@@ -13,8 +13,9 @@
 // It has to come from an address of the node's and after the order to fence, or not longer before it
 // than silence_ms, for which the node has been silent by then; and then the order has to stand for
 // confirm_ms more. A node whose heartbeat goes on makes the kernel call the order off. That holds
-// for orders that the kernel gave for silence. An administrator's order stands whether or not the
-// heartbeat goes on: there, plain trusts the network alone.
+// only for orders that the kernel gave for silence, which name the life that is to end. An
+// administrator's order stands whether or not the heartbeat goes on, and so does one of unknown
+// origin: there, a plain message is no proof, and is refused.
 package kdump
 
 import (
@@ -204,6 +205,9 @@ func (d *device) Off(ctx context.Context) error {
 	if d.listener == nil {
 		return failTaken
 	}
+	if d.seal == nil && !isForSilence(ctx) {
+		return failByHand
+	}
 	deadline, _ := ctx.Deadline()
 	d.begin()
 	defer d.end()
@@ -224,6 +228,13 @@ func (d *device) Off(ctx context.Context) error {
 		}
 		time.Sleep(min(nap, deadline.Sub(now)))
 	}
+}
+
+// isForSilence tells whether the kernel gave the order because the node fell silent, and so would
+// call it off should the node be heard again.
+func isForSilence(ctx context.Context) bool {
+	r, ok := fencemethods.RequestOf(ctx)
+	return ok && r.Incarnation != 0
 }
 
 func (d *device) begin() {

@@ -68,9 +68,14 @@ func open(t testing.TB, node uint8, params, others map[string]string) fencemetho
 	return d
 }
 
+// silence is an order that the kernel has given because the node fell silent.
+func silence(ctx context.Context) context.Context {
+	return fencemethods.WithRequest(ctx, fencemethods.Request{Number: 1, Incarnation: 0xabc, Attempt: 1})
+}
+
 func within(t testing.TB, d time.Duration) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), d)
+	ctx, cancel := context.WithTimeout(silence(t.Context()), d)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -244,7 +249,7 @@ func TestWhatCameDuringTheSilenceIsRemembered(t *testing.T) {
 func TestANodeThatSpeaksAndLivesIsNotFenced(t *testing.T) {
 	port := freePort(t)
 	d, c := bare(t, plainParams(port), map[string]string{"confirm_ms": "10000"}), speaker(t, "127.0.0.1", port)
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(silence(t.Context()), patience)
 	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- d.Off(ctx) }()
@@ -253,6 +258,25 @@ func TestANodeThatSpeaksAndLivesIsNotFenced(t *testing.T) {
 	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Errorf("%v: want %v", err, context.Canceled)
+	}
+}
+
+// Nobody calls that order off when the node lives, and anybody can send what would be believed.
+func TestAPlainMessageIsNoProofOfAFenceByHand(t *testing.T) {
+	port := freePort(t)
+	plain, sealed := open(t, 1, plainParams(port), nil), open(t, 1, sealedParams(t, port), nil)
+	repeat(t, speaker(t, "127.0.0.1", port), plainMessage)
+	newKernel(t, "127.0.0.1", port, testKey, 1).speak(t)
+	for name, ctx := range map[string]context.Context{
+		"by hand":           fencemethods.WithRequest(t.Context(), fencemethods.Request{Number: 1, Attempt: 1}),
+		"of unknown origin": t.Context(),
+	} {
+		ctx, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		wantError(t, plain.Off(ctx), fencemethods.ErrUnsupported, "ordered by hand")
+		if err := sealed.Off(ctx); err != nil {
+			t.Errorf("%s, sealed: %v", name, err)
+		}
 	}
 }
 
@@ -368,38 +392,5 @@ func TestNothingIsAllocatedWhileListening(t *testing.T) {
 	})
 	if got > 0 {
 		t.Errorf("%v allocations", got)
-	}
-}
-
-func TestBadParametersAreRefused(t *testing.T) {
-	for _, c := range []struct{ key, value, text string }{
-		{"addrs", "node1", "names are not looked up"},
-		{"addrs", "10.0.0.1,", "not an IP address"},
-		{"addrs", "0.0.0.0", "no address of a node"},
-		{"addrs", "fe80::1%eth0", "zone"},
-		{"port", "0", "from 1 to 65535"},
-		{"confirm_ms", "0", "from 100"},
-		{"plain", "true", "yes, no"},
-		{"key_file", "hunter2", "absolute path"},
-		{"keyfile", "hunter2", `did you mean "key_file"?`},
-	} {
-		p := plainParams(7410)
-		p[c.key] = c.value
-		_, err := Method().Parse(p)
-		e, ok := errors.AsType[*fencemethods.ParamError](err)
-		if !ok || e.Key != c.key || !strings.Contains(err.Error(), c.text) || strings.Contains(err.Error(), "hunter2") {
-			t.Errorf("%s = %s: %v; want %q", c.key, c.value, err, c.text)
-		}
-	}
-	both := sealedParams(t, 7410)
-	both["plain"] = "yes"
-	short := sealedParams(t, 7410)
-	short["key_file"] = keyFile(t, "hunter2")
-	for text, p := range map[string]map[string]string{
-		"either key_file": {"addrs": "127.0.0.1"}, "or plain = yes": both, "16 bytes": short,
-	} {
-		if _, err := Method().Open(fencemethods.Target{}, p); err == nil || !strings.Contains(err.Error(), text) || strings.Contains(err.Error(), "hunter2") {
-			t.Errorf("%v; want %q", err, text)
-		}
 	}
 }
