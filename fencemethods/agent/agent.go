@@ -11,6 +11,7 @@
 // Nor does it believe an agent's exit code. Agents have said "off" of outlets that do not exist: what
 // is not "on" is off to them. A node counts as off when the agent, asked for the status afterwards,
 // says so in words and by its exit code, and, where it is asked for a plug, when it lists that plug.
+// Agents that say so of all that is not on are refused.
 //
 // The API is doc/FenceAgentAPI.md of ClusterLabs/fence-agents.
 package agent
@@ -18,6 +19,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"time"
@@ -73,6 +75,14 @@ type device struct {
 
 // New makes the jail. It runs nothing in it.
 func New(_ fencemethods.Target, v fencemethods.Values) (fencemethods.Device, error) {
+	return newDevice(v, func() (jail, error) {
+		return sandbox.Open(v["socket"], v["program"], sandbox.Limits{
+			MinKiB: v.Int("memory_min_mib") << 10, MaxKiB: v.Int("memory_max_mib") << 10, Processes: v.Int("processes"),
+		})
+	})
+}
+
+func newDevice(v fencemethods.Values, open func() (jail, error)) (fencemethods.Device, error) {
 	options, err := splitOptions(v["options"])
 	if err != nil {
 		return nil, err
@@ -88,14 +98,10 @@ func New(_ fencemethods.Target, v fencemethods.Values) (fencemethods.Device, err
 		d.wipe()
 		return nil, err
 	}
-	jail, err := sandbox.Open(v["socket"], v["program"], sandbox.Limits{
-		MinKiB: v.Int("memory_min_mib") << 10, MaxKiB: v.Int("memory_max_mib") << 10, Processes: v.Int("processes"),
-	})
-	if err != nil {
+	if d.jail, err = open(); err != nil {
 		d.wipe()
 		return nil, noSandbox(err)
 	}
-	d.jail = jail
 	return d, nil
 }
 
@@ -319,7 +325,21 @@ func validProgram(path string) error {
 	if !filepath.IsAbs(path) || !strings.HasPrefix(filepath.Base(path), "fence_") {
 		return errors.New("expected the absolute path of a program whose name begins with fence_")
 	}
+	if instead, ok := twoValued()[filepath.Base(path)]; ok {
+		return fmt.Errorf("%s takes all that is not on for off, be it an error of the device: use %s instead", filepath.Base(path), instead)
+	}
 	return nil
+}
+
+// twoValued are the agents of fence-agents 4.12 whose status knows no third value, and what to use
+// instead: even asked afterwards they say that a node is off which is not, as the conformance suite
+// has shown of them.
+func twoValued() map[string]string {
+	const other = "another agent or method"
+	return map[string]string{
+		"fence_apc_snmp": "the method snmp", "fence_tripplite_snmp": "the method snmp", "fence_ifmib": "the method ifmib",
+		"fence_cisco_mds": other, "fence_emerson": other, "fence_ibmblade": other, "fence_intelmodular": other, "fence_ipdu": other,
+	}
 }
 
 func validSocket(path string) error {

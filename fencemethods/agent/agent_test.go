@@ -223,6 +223,8 @@ func given(others map[string]string) map[string]string {
 func TestBadParametersAreRefused(t *testing.T) {
 	for _, c := range []struct{ key, value, text string }{
 		{"program", "fence_ipmilan", "absolute path"},
+		{"program", "/usr/sbin/fence_apc_snmp", "the method snmp instead"},
+		{"program", "/opt/bin/fence_emerson", "not on for off"},
 		{"program", "/bin/sh", "begins with fence_"},
 		{"plug", "1,2", "without a comma"},
 		{"options", "ip", "key=value"},

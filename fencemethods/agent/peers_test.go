@@ -3,18 +3,13 @@
 package agent
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -26,13 +21,11 @@ import (
 // Here Debian's own agents run in real jails, against real devices' servers. They need root and
 // cgroup v2; test/agentapi runs them in a virtual machine that has both.
 
-// The test's own program is the one inside a jail, and the PDU behind snmpd.
+// The test's own program is the one inside a jail.
 func TestMain(m *testing.M) {
 	switch {
 	case len(os.Args) == 3 && os.Args[1] == "inside":
 		sandbox.Inside(os.Args[2])
-	case len(os.Args) == 3 && os.Args[1] == "pdu":
-		servePDU(os.Args[2])
 	default:
 		os.Exit(m.Run())
 	}
@@ -189,167 +182,5 @@ func TestFenceDummy(t *testing.T) {
 	}
 	if took := time.Since(began); took > 5500*time.Millisecond {
 		t.Errorf("one that sleeps: it took %v", took)
-	}
-}
-
-const snmpdConf = `agentAddress udp:127.0.0.1:%d
-rwcommunity correct-horse 127.0.0.1
-sysObjectID %s
-%s
-`
-
-// startSNMPD starts net-snmp's snmpd; pdu is a file that has a line with the state of each outlet, "" for a box
-// that is no PDU.
-func startSNMPD(t *testing.T, pdu string) (port int) {
-	t.Helper()
-	if _, err := exec.LookPath("snmpd"); err != nil {
-		t.Skip(err)
-	}
-	self, err := os.Executable()
-	check(t, err)
-	l, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	check(t, err)
-	port = l.LocalAddr().(*net.UDPAddr).Port
-	l.Close()
-	id, pass := ".1.3.6.1.4.1.8072.3.2.10", ""
-	if pdu != "" {
-		id, pass = ".1.3.6.1.4.1.318.1.3.4.5", "pass_persist "+pduRoot+" "+self+" pdu "+pdu
-	}
-	dir := t.TempDir()
-	conf := filepath.Join(dir, "snmpd.conf")
-	check(t, os.WriteFile(conf, fmt.Appendf(nil, snmpdConf, port, id, pass), 0o600))
-	cmd := exec.Command("snmpd", "-f", "-Lo", "-C", "-c", conf, "-I", "-smux")
-	cmd.Env = append(os.Environ(), "MIBS=", "SNMP_PERSISTENT_DIR="+dir)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	out, err := cmd.StdoutPipe()
-	check(t, err)
-	check(t, cmd.Start())
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	for lines := bufio.NewScanner(out); lines.Scan(); {
-		if strings.Contains(lines.Text(), "NET-SNMP version") { // it listens
-			go func() {
-				for lines.Scan() {
-				}
-			}()
-			return port
-		}
-	}
-	t.Fatal("snmpd ended")
-	return 0
-}
-
-// The MIB of APC's rack PDUs (PowerNet-MIB, rPDU).
-const (
-	pduRoot    = ".1.3.6.1.4.1.318.1.1.12"
-	pduControl = pduRoot + ".3.3.1.1.4."
-	pduName    = pduRoot + ".3.5.1.1.2."
-	pduState   = pduRoot + ".3.5.1.1.4."
-	outlets    = 3
-)
-
-// servePDU answers snmpd by its pass_persist protocol (snmpd.conf(5)).
-func servePDU(file string) {
-	in := bufio.NewScanner(os.Stdin)
-	line := func() string { in.Scan(); return in.Text() }
-	for in.Scan() {
-		switch in.Text() {
-		case "PING":
-			fmt.Println("PONG")
-		case "get":
-			fmt.Println(pduGet(file, line()))
-		case "getnext":
-			fmt.Println(pduNext(file, line()))
-		case "set":
-			fmt.Println(pduSet(file, line(), line()))
-		}
-	}
-}
-
-func pduGet(file, oid string) string {
-	text, _ := os.ReadFile(file)
-	states := strings.Fields(string(text))
-	for _, column := range []string{pduControl, pduName, pduState} {
-		n, err := strconv.Atoi(strings.TrimPrefix(oid, column))
-		if err != nil || n < 1 || n > len(states) {
-			continue
-		}
-		if column == pduName {
-			return fmt.Sprintf("%s\nstring\noutlet %d", oid, n)
-		}
-		return fmt.Sprintf("%s\ninteger\n%s", oid, states[n-1])
-	}
-	return "NONE"
-}
-
-func pduNext(file, oid string) string {
-	for _, column := range []string{pduControl, pduName, pduState} {
-		if prefix := strings.TrimSuffix(column, "."); strings.HasPrefix(prefix, oid) || prefix == oid {
-			return pduGet(file, column+"1")
-		}
-		if n, err := strconv.Atoi(strings.TrimPrefix(oid, column)); err == nil && n < outlets {
-			return pduGet(file, fmt.Sprint(column, n+1))
-		}
-	}
-	return "NONE"
-}
-
-func pduSet(file, oid, value string) string {
-	text, _ := os.ReadFile(file)
-	states := strings.Fields(string(text))
-	n, err := strconv.Atoi(strings.TrimPrefix(oid, pduControl))
-	if err != nil || n < 1 || n > len(states) {
-		return "not-writable"
-	}
-	states[n-1] = strings.TrimPrefix(value, "integer ")
-	if os.WriteFile(file, []byte(strings.Join(states, "\n")+"\n"), 0o600) != nil {
-		return "not-writable"
-	}
-	return "DONE"
-}
-
-func TestFenceAPCSNMP(t *testing.T) {
-	socket := startSandbox(t)
-	pdu := filepath.Join(t.TempDir(), "pdu")
-	check(t, os.WriteFile(pdu, []byte("1\n1\n2\n"), 0o600))
-	states := func() string {
-		text, err := os.ReadFile(pdu)
-		check(t, err)
-		return strings.Join(strings.Fields(string(text)), " ")
-	}
-	device := func(port int, plug, community string) fencemethods.Device {
-		return open(t, map[string]string{
-			"program": "/usr/sbin/fence_apc_snmp", "socket": socket, "plug": plug, "community_file": secretFile(t, community),
-			"options": fmt.Sprintf("ip=127.0.0.1 ipport=%d snmp_version=2c", port),
-		})
-	}
-	port := startSNMPD(t, pdu)
-	began := time.Now()
-	check(t, device(port, "2", "correct-horse").Off(within(t, patience)))
-	t.Logf("fenced in %v", time.Since(began).Round(time.Millisecond))
-	if got := states(); got != "1 2 2" {
-		t.Errorf("outlets are %s", got)
-	}
-	check(t, device(port, "3", "correct-horse").Off(within(t, patience)))
-	check(t, device(port, "3", "correct-horse").On(within(t, patience)))
-	if got := states(); got != "1 2 1" {
-		t.Errorf("outlets are %s", got)
-	}
-	// What the agent itself calls off, with exit code 0: finding F1.
-	noPDU := startSNMPD(t, "")
-	for name, d := range map[string]fencemethods.Device{
-		"no such outlet":  device(port, "9", "correct-horse"),
-		"no PDU at all":   device(noPDU, "1", "correct-horse"),
-		"wrong community": device(port, "1", "hunter2"),
-	} {
-		err := d.Off(within(t, 30*time.Second))
-		if err == nil {
-			t.Errorf("FALSE SUCCESS: %s", name)
-		} else if strings.Contains(err.Error(), "hunter2") {
-			t.Errorf("%s: %v: gives the secret away", name, err)
-		}
-		t.Logf("%s: %v", name, err)
-	}
-	if got := states(); got != "1 2 1" {
-		t.Errorf("outlets are %s", got)
 	}
 }
