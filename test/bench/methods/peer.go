@@ -29,10 +29,12 @@ func (p *pair) close() {
 // closed closes the server of a pair that came to nothing.
 func closed(err error, closeServer func() error) error { return errors.Join(err, closeServer()) }
 
-// An agent is one of Debian's fence agents (fence-agents' FenceAgentAPI), with its parameters.
+// An agent is one of Debian's fence agents (fence-agents' FenceAgentAPI), with its parameters, or
+// another program that fences, with its arguments.
 type agent struct {
 	program string
 	params  map[string]string
+	args    []string
 }
 
 // off runs the agent as a cluster manager does: parameters on standard input, 0 means fenced.
@@ -42,7 +44,7 @@ func (a agent) off(ctx context.Context) error {
 	for key, value := range a.params {
 		fmt.Fprintf(&in, "%s=%s\n", key, value)
 	}
-	cmd := exec.CommandContext(ctx, a.program)
+	cmd := exec.CommandContext(ctx, a.program, a.args...)
 	cmd.Stdin = &in
 	cmd.Env = append(os.Environ(), "MIBS=") // none to load: it takes what is fastest
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -53,6 +55,8 @@ func (a agent) off(ctx context.Context) error {
 
 // A machine obeys at once. It is a bmc.Power, and, as a number, an outlet or a port: 1 on, 2 off.
 type machine struct {
+	before func() error // is called before each fence, when it is not nil
+
 	mu sync.Mutex
 	on bool
 }

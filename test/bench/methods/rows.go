@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -20,17 +21,21 @@ import (
 type row struct {
 	name   string
 	device string
-	bar    float64 // how many times faster than the agent it shall be
+	bar    float64 // how many times faster than the agent it shall be; 0: no matter
+	limit  float64 // how many ms it may take at most; 0: no matter
+	runs   int     // how often it is measured at most; 0: no matter
 	start  func(ctx context.Context, dir string, m *machine) (*pair, error)
 }
 
 // rows are all that is measured. A further method is a further row.
 func rows() []row {
 	return []row{
-		{"ipmi", "ipmi_sim, cipher suite 3", 5, startIPMI},
-		{"snmp", "snmpd as an APC rPDU, version 2c", 5, startPDU},
-		{"snmp-v3", "snmpd as an APC rPDU, version 3, SHA and AES", 5, startPDUVersion3},
-		{"ifmib", "snmpd as a switch, version 2c", 5, startSwitch},
+		{"ipmi", "ipmi_sim, cipher suite 3", 5, 0, 0, startIPMI},
+		{"snmp", "snmpd as an APC rPDU, version 2c", 5, 0, 0, startPDU},
+		{"snmp-v3", "snmpd as an APC rPDU, version 3, SHA and AES", 5, 0, 0, startPDUVersion3},
+		{"ifmib", "snmpd as a switch, version 2c", 5, 0, 0, startSwitch},
+		// Both wait for msgwait, so that there is nothing to be faster at.
+		{"sbd", fmt.Sprintf("a loop device, msgwait %d s", msgwait), 0, msgwait*1000 + 100, 5, startSBD},
 	}
 }
 
@@ -47,7 +52,7 @@ func startIPMI(ctx context.Context, dir string, m *machine) (*pair, error) {
 	port := strconv.Itoa(int(b.Addr().Port()))
 	return open(ipmi.Method(), dir, b.Close, map[string]string{
 		"addr": "127.0.0.1", "port": port, "user": user, "password_file": password, "cipher": "3",
-	}, agent{"fence_ipmilan", map[string]string{
+	}, agent{program: "fence_ipmilan", params: map[string]string{
 		"ip": "127.0.0.1", "ipport": port, "username": user, "password": password, "lanplus": "1", "cipher": "3",
 	}})
 }
@@ -79,7 +84,7 @@ func startPDU(ctx context.Context, dir string, m *machine) (*pair, error) {
 	return open(snmp.Method(), dir, a.Close, map[string]string{
 		"addr": "127.0.0.1", "port": port, "version": "2c", "community_file": password,
 		"model": "apc-rpdu", "outlets": "3",
-	}, agent{"fence_apc_snmp", map[string]string{
+	}, agent{program: "fence_apc_snmp", params: map[string]string{
 		"ip": "127.0.0.1", "ipport": port, "snmp_version": "2c", "community": password, "plug": "3",
 	}})
 }
@@ -94,7 +99,7 @@ func startPDUVersion3(ctx context.Context, dir string, m *machine) (*pair, error
 		"addr": "127.0.0.1", "port": port, "version": "3", "user": user,
 		"auth": "sha", "auth_file": password, "priv": "aes", "priv_file": password,
 		"model": "apc-rpdu", "outlets": "3",
-	}, agent{"fence_apc_snmp", map[string]string{
+	}, agent{program: "fence_apc_snmp", params: map[string]string{
 		"ip": "127.0.0.1", "ipport": port, "snmp_version": "3", "username": user, "password": password,
 		"snmp_sec_level": "authPriv", "snmp_auth_prot": "SHA", "snmp_priv_prot": "AES", "snmp_priv_passwd": password,
 		"plug": "3",
@@ -122,7 +127,7 @@ func startSwitch(ctx context.Context, dir string, m *machine) (*pair, error) {
 	port := strconv.Itoa(int(a.Addr().Port()))
 	return open(ifmib.Method(), dir, a.Close, map[string]string{
 		"addr": "127.0.0.1", "port": port, "version": "2c", "community_file": password, "interface": "port7",
-	}, agent{"fence_ifmib", map[string]string{
+	}, agent{program: "fence_ifmib", params: map[string]string{
 		"ip": "127.0.0.1", "ipport": port, "snmp_version": "2c", "community": password,
 		"plug": "7", // by number, which is what it is fastest with
 	}})
