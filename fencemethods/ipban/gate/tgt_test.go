@@ -3,7 +3,6 @@
 package gate
 
 import (
-	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
@@ -18,7 +17,6 @@ func TestDebiansTgtIsAsked(t *testing.T) {
 	x := newFixture(t)
 	t.Setenv("TGT_IPC_SOCKET", filepath.Join(t.TempDir(), "tgtd"))
 	daemon := x.here.Command("tgtd", "-f", "--iscsi", "portal=127.0.0.1:3260")
-	daemon.Stderr = os.Stderr
 	if err := daemon.Start(); err != nil {
 		t.Fatal(err)
 	}
