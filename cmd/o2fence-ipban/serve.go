@@ -4,9 +4,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
-	"sync"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sys/unix"
@@ -43,17 +43,24 @@ func serve(ctx context.Context, g *opened, _ []string) error {
 	if err != nil {
 		return err
 	}
-	var group sync.WaitGroup
-	group.Go(func() { g.guard(watch) })
-	defer group.Wait()
 	stop := context.AfterFunc(ctx, func() { watch.Close(); s.Close() })
 	defer stop()
+	guarded := make(chan error, 1)
+	go func() {
+		err := g.guard(watch)
+		s.Close() // who does not see the filter any more does not serve
+		guarded <- err
+	}()
 	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
 		warn("systemd: %v", err)
 	}
 	err = s.Serve()
-	_ = watch.Close() // a second time, where ctx has ended
-	return err
+	watch.Close() // for the second time, where ctx has ended
+	unguarded := <-guarded
+	if ctx.Err() != nil {
+		return err
+	}
+	return errors.Join(err, unguarded)
 }
 
 // confine keeps the key out of core files and swap, and the program answering when memory is short.
@@ -67,10 +74,13 @@ func confine() error {
 	return nil
 }
 
-// guard puts the filter right whenever somebody has altered it, until watch is closed. Until it has, a
-// banned node may get through.
-func (g *opened) guard(watch *filter.Watch) {
-	for watch.Wait() == nil {
+// guard puts the filter right whenever somebody has altered it, until watch fails or is closed. Until it
+// has, a banned node may get through.
+func (g *opened) guard(watch *filter.Watch) error {
+	for {
+		if err := watch.Wait(); err != nil {
+			return err
+		}
 		made, err := g.Restore()
 		switch {
 		case err != nil:
