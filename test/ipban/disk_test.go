@@ -21,9 +21,9 @@ func makeDisk(name string) error {
 // needs skips the test without the daemons that take part; the machines' files are the host's.
 func needs(t *testing.T) {
 	t.Helper()
-	for _, program := range []string{"tgtd", "iscsid", "nft"} {
+	for _, program := range []string{"tgtd", "iscsid", "nft", "dmsetup", "mkfs.ext4"} {
 		if _, err := exec.LookPath(program); err != nil {
-			t.Skip("install tgt, open-iscsi and nftables: ", err)
+			t.Skip("install tgt, open-iscsi, nftables, dmsetup and e2fsprogs: ", err)
 		}
 	}
 }

@@ -89,8 +89,11 @@ const library = `
 	await() { n=0; until "$@"; do n=$((n+1)); [ $n -lt 600 ] || { echo "never: $*" >&2; return 1; }; sleep 0.1; done; }
 `
 
-// serveDisk starts what a storage server has at boot, in the order of its units.
+// serveDisk starts what a storage server has at boot, in the order of its units. The target writes past the
+// page cache, to a device that can be made slow.
 const serveDisk = `
+	modprobe -a dm_mod dm_delay
+	dmsetup create disk --noudevsync --table "0 $(blockdev --getsz /dev/vda) linear /dev/vda 0"
 	mkdir -p /var/lib/o2fence /run/tgtd /run/lock
 	mount /dev/vdb /var/lib/o2fence
 	./o2fence-ipban restore
@@ -98,9 +101,16 @@ const serveDisk = `
 	nohup tgtd -f >/run/tgtd.log 2>&1 &
 	await sh -c 'tgtadm --lld iscsi --mode sys --op show >/dev/null 2>&1'
 	tgtadm --lld iscsi --mode target --op new --tid 1 -T iqn.2026-01.test:disk
-	tgtadm --lld iscsi --mode logicalunit --op new --tid 1 --lun 1 -b /dev/vda
+	tgtadm --lld iscsi --mode logicalunit --op new --tid 1 --lun 1 -b /dev/dm-0 --bsoflags direct
 	tgtadm --lld iscsi --mode target --op bind --tid 1 -I ALL
 	await ./o2fence-ipban check >/dev/null
+`
+
+// slow has the disk take so many ms for a write.
+const slow = `
+	dmsetup suspend disk --noudevsync
+	dmsetup reload disk --table "0 $(blockdev --getsz /dev/vda) delay /dev/vda 0 0 /dev/vda 0 %d"
+	dmsetup resume disk --noudevsync
 `
 
 const login = `
@@ -155,7 +165,7 @@ func slot(node int) int { return node * writers }
 func (m *machine) written(node int) []int {
 	m.Helper()
 	var counts []int
-	out := m.sh(fmt.Sprintf(`for i in $(seq %d %d); do dd if=/dev/vda bs=64k skip=$i count=1 status=none | head -c 20; echo; done`, slot(node), slot(node)+writers-1))
+	out := m.sh(fmt.Sprintf(`for i in $(seq %d %d); do dd if=/dev/vda bs=64k skip=$i count=1 iflag=direct status=none | head -c 20; echo; done`, slot(node), slot(node)+writers-1))
 	for line := range strings.Lines(out) {
 		n, _ := strconv.Atoi(strings.TrimSpace(line)) // what is there at first is no number
 		counts = append(counts, n)
@@ -181,11 +191,11 @@ func (m *machine) goesOn(node, by int) {
 	}
 }
 
-// standsStill sees whether nothing of a node's reaches the disk while another writes a lot.
-func (m *machine) standsStill(node int, since []int, other int) {
+// standsStill sees whether nothing of a node's reaches the disk while another's counters move on.
+func (m *machine) standsStill(node int, since []int, other, by int) {
 	m.Helper()
 	before := m.written(other)
-	m.goesOn(other, 10)
+	m.goesOn(other, by)
 	if now := m.written(node); !slices.Equal(now, since) {
 		m.Errorf("FALSE SUCCESS: node%d has written: %v, then %v", node, since, now)
 	}
@@ -228,9 +238,16 @@ func TestABannedNodesWritesStop(t *testing.T) {
 	server.goesOn(1, 1)
 	server.goesOn(2, 1)
 
-	node2.sh("./o2fencectl check && ./o2fencectl fence node1 --reason 'a trial'")
+	// With the disk slow, the target has four writes of node1's at any time, and had them before the ban. Three
+	// more of node2's take longer than any of these.
+	node2.sh("./o2fencectl check")
+	server.sh(fmt.Sprintf(slow, 2000))
+	server.goesOn(1, 1)
+	node2.sh("./o2fencectl fence node1 --reason 'a trial'")
 	since := server.written(1)
-	server.standsStill(1, since, 2)
+	server.standsStill(1, since, 2, 3)
+	server.sh(fmt.Sprintf(slow, 0))
+	server.standsStill(1, since, 2, 10)
 	node1.sh("pidof dd >/dev/null") // which waits, and has not failed
 
 	// The service of the bans, and all rules: as at a boot there is no network meanwhile.
@@ -238,14 +255,14 @@ func TestABannedNodesWritesStop(t *testing.T) {
 		kill -9 $(pidof o2fence-ipban); nft flush ruleset; ./o2fence-ipban restore
 		ip link set eth0 up
 		nohup ./o2fence-ipban serve >>/run/ipban.log 2>&1 &`)
-	server.standsStill(1, since, 2)
+	server.standsStill(1, since, 2, 10)
 
 	// The whole server.
 	check(t, server.Reset(ctx))
 	check(t, server.Ready(ctx))
 	server.configure()
 	server.sh(serveDisk)
-	server.standsStill(1, since, 2)
+	server.standsStill(1, since, 2, 10)
 	if out := server.sh("./o2fence-ipban status"); !strings.Contains(out, "node1  banned") || !strings.Contains(out, "node2  allowed") {
 		t.Errorf("status:\n%s", out)
 	}
