@@ -12,6 +12,7 @@ package dispatch
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -62,28 +63,52 @@ type Options struct {
 }
 
 // A Dispatcher serves one bridge.
+//
+// It has a goroutine for each node and one that receives, and they take turns: the receiver carries out
+// itself what has come, and the goroutine of the node, which was at rest, receives in its place. So an
+// order waits neither for another goroutine nor for another thread to be woken, however long its device
+// takes.
 type Dispatcher struct {
 	kernel  Kernel
 	options Options
 	workers []*worker
-	in      kernel.Initiate
+	tables  []table
+
+	in  *kernel.Initiate // the receiver's
+	err error            // of Receive, once the last receiver has ended
 
 	strangers chan kernel.Attempt // to fence nodes that are not in the configuration
 	active    atomic.Int32        // orders that wait or are carried out, and nodes being powered on
 	idle      chan struct{}       // holds one: active has come down to 0
 }
 
+// A table has the workers of a cluster, by the numbers of their nodes.
+type table struct {
+	name  string
+	nodes [uapi.NodesMax]*worker
+}
+
 // New prepares a worker for each node.
 func New(k Kernel, nodes []Node, o Options) *Dispatcher {
 	d := &Dispatcher{
-		kernel: k, options: o,
+		kernel: k, options: o, in: new(kernel.Initiate),
 		strangers: make(chan kernel.Attempt, uapi.NodesMax),
 		idle:      make(chan struct{}, 1),
 	}
 	for _, n := range nodes {
-		d.workers = append(d.workers, newWorker(d, n))
+		d.add(newWorker(d, n))
 	}
 	return d
+}
+
+func (d *Dispatcher) add(w *worker) {
+	d.workers = append(d.workers, w)
+	i := slices.IndexFunc(d.tables, func(t table) bool { return t.name == w.node.Cluster })
+	if i < 0 {
+		i = len(d.tables)
+		d.tables = append(d.tables, table{name: w.node.Cluster})
+	}
+	d.tables[i].nodes[w.node.Number] = w
 }
 
 // Serve carries out what the kernel asks until Receive fails for good, and returns that error. What
@@ -99,59 +124,84 @@ func (d *Dispatcher) Serve() error {
 		})
 	}
 	for _, w := range d.workers {
-		begin(&workers, w.serve)
+		begin(&workers, func() { d.take(w) })
 	}
+	begin(&workers, func() {
+		begun.Wait()
+		d.take(nil)
+	})
 	begin(&others, d.turnAway)
 	begin(&others, d.housekeep)
-	d.options.Begin()
-	begun.Wait()
-	err := d.receive()
-	for _, w := range d.workers {
-		w.quit()
-	}
 	workers.Wait()
 	close(d.strangers)
 	close(d.idle)
 	others.Wait()
-	return err
+	return d.err
+}
+
+// take is what each of the goroutines that take turns does: it serves a worker, or receives when there
+// is none.
+func (d *Dispatcher) take(w *worker) {
+	for {
+		if w == nil {
+			if w = d.receive(); w == nil {
+				return
+			}
+			w.fence()
+		}
+		if !w.serve() {
+			return
+		}
+		w = nil
+	}
 }
 
 // receive hands on what comes in. It does nothing that waits: the acknowledgement of every answer
-// comes in through this very goroutine.
-func (d *Dispatcher) receive() error {
+// comes in through whoever is in it. It returns the worker whose order the caller is to carry out, and
+// nil at the end.
+func (d *Dispatcher) receive() *worker {
 	for {
-		cmd, err := d.kernel.Receive(&d.in)
+		cmd, err := d.kernel.Receive(d.in)
 		switch {
 		case err == nil:
-			d.hand(cmd, &d.in)
+			if w := d.hand(cmd); w != nil {
+				return w
+			}
 		case errors.Is(err, kernel.ErrMalformed), errors.Is(err, syscall.ENOBUFS):
 			d.options.Log("a message of the kernel is lost: %v", err)
 		default:
-			return err
+			d.err = err
+			for _, w := range d.workers {
+				w.quit()
+			}
+			return nil
 		}
 	}
 }
 
-// hand gives an order to the node's worker.
-func (d *Dispatcher) hand(cmd uapi.Cmd, in *kernel.Initiate) {
-	w := d.worker(&in.Attempt)
+// hand gives an order to the node's worker, and returns that when the caller has to carry it out.
+func (d *Dispatcher) hand(cmd uapi.Cmd) *worker {
+	w := d.worker(&d.in.Attempt)
 	switch {
 	case cmd == uapi.CmdInitiate && w != nil:
-		w.take(in)
+		if w.take(&d.in) {
+			return w
+		}
 	case cmd == uapi.CmdCancel && w != nil:
-		w.forget(&in.Attempt)
+		w.forget(&d.in.Attempt)
 	case cmd == uapi.CmdInitiate:
 		select {
-		case d.strangers <- in.Attempt:
+		case d.strangers <- d.in.Attempt:
 		default: // there cannot be so many; the kernel's timer answers
 		}
 	}
+	return nil
 }
 
 func (d *Dispatcher) worker(a *kernel.Attempt) *worker {
-	for _, w := range d.workers {
-		if w.node.Number == a.Node && a.Cluster.Is(w.node.Cluster) {
-			return w
+	for i := range d.tables {
+		if t := &d.tables[i]; a.Cluster.Is(t.name) && a.Node < uint32(len(t.nodes)) {
+			return t.nodes[a.Node]
 		}
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"math"
 	"sync"
 	"time"
 
@@ -14,49 +15,74 @@ import (
 	"github.com/o2fence/o2fence/fencemethods/limit"
 )
 
-// A worker carries out the orders of one node, one at a time, and powers it on again.
+// A worker is what there is to do for one node: the order that waits, the one that is carried out, its
+// power that is to come back. One goroutine at a time serves it, for whichever was the receiver when an
+// order came for a node at rest carries it out; see Dispatcher.
 //
-// The receiving goroutine leaves an order in next and gives up what is under way, whatever it is:
-// the kernel asks for one attempt at a time, so that it has gone on. The serving goroutine makes next
-// the current one. An order that the kernel does not want any more, because it was canceled or
+// The receiver gives up what is under way, whatever it is: the kernel asks for one attempt at a time,
+// so that it has gone on. An order that the kernel does not want any more, because it was canceled or
 // because another one has come, is not answered: the answer would only be refused.
 type worker struct {
 	d     *Dispatcher
 	node  Node
-	wake  chan struct{} // holds one: look at pending; closed at the end
-	limit *limit.Limit  // of what is under way
-	reply *limit.Limit  // of one try to answer
+	wake  chan call    // holds one, which was sent with mu
+	limit *limit.Limit // of what is under way
+	reply *limit.Limit // of one try to answer
+	timer *time.Timer
 
-	mu       sync.Mutex // protects what follows
-	pending  bool       // next has not begun
-	next     kernel.Initiate
-	fencing  bool // current is under way
-	unwanted bool // and its answer is not wanted
+	mu        sync.Mutex // protects what follows
+	resting   bool       // the goroutine that serves it waits, and was not called yet
+	over      bool       // no orders any more
+	pending   bool       // next has not begun
+	next      *kernel.Initiate
+	fencing   bool // current is under way
+	unwanted  bool // and its answer is not wanted
+	due       bool // its power
+	restoreAt time.Time
 
-	current kernel.Initiate // changed by the serving goroutine, with mu
-	answer  kernel.Answer   // the serving goroutine's own
+	current *kernel.Initiate // changed with mu, at its end or by who has found it resting
+	answer  kernel.Answer    // of who serves it
 	note    fencemethods.Note
 	fenced  *Job // by which the node was last fenced, or may have been; the same
 }
 
+// A call ends the rest of a worker's goroutine.
+type call int
+
+const (
+	look    call = iota // for what there is to do
+	receive             // for the caller has taken its place
+)
+
 func newWorker(d *Dispatcher, n Node) *worker {
-	return &worker{d: d, node: n, wake: make(chan struct{}, 1), limit: limit.New(), reply: limit.New()}
+	w := &worker{
+		d: d, node: n, wake: make(chan call, 1), limit: limit.New(), reply: limit.New(),
+		next: new(kernel.Initiate), current: new(kernel.Initiate),
+	}
+	w.timer = time.AfterFunc(math.MaxInt64, w.remind)
+	w.timer.Stop()
+	return w
 }
 
-// take leaves an order for the serving goroutine.
-func (w *worker) take(in *kernel.Initiate) {
+// take is the receiver's. It returns true when it is for the caller to carry the order out, and the
+// goroutine that served the worker is the receiver from now on; otherwise that one finds it. In its
+// place in is another Initiate.
+func (w *worker) take(in **kernel.Initiate) (yours bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.giveUp()
 	if !w.pending {
 		w.d.begun()
 	}
-	w.pending = true
-	w.next = *in
-	select {
-	case w.wake <- struct{}{}:
-	default:
+	if w.resting {
+		*in, w.current = w.current, *in
+		w.begin()
+		w.call(receive)
+		return true
 	}
+	w.giveUp()
+	w.pending = true
+	*in, w.next = w.next, *in
+	return false
 }
 
 // forget gives up an attempt, begun or not.
@@ -77,10 +103,15 @@ func (w *worker) quit() {
 	defer w.mu.Unlock()
 	w.giveUp()
 	w.drop()
-	close(w.wake)
+	w.timer.Stop()
+	w.over = true
+	if w.resting {
+		w.call(look)
+	}
 }
 
-// giveUp and drop are for what has begun and for what has not. The caller holds mu.
+// giveUp and drop are for what has begun and for what has not, call is for who rests. The caller
+// holds mu.
 func (w *worker) giveUp() {
 	w.unwanted = true
 	w.limit.Cancel()
@@ -93,42 +124,68 @@ func (w *worker) drop() {
 	}
 }
 
-// serve carries out orders until quit.
-func (w *worker) serve() {
-	restore := time.NewTimer(0)
-	restore.Stop()
+func (w *worker) call(c call) {
+	w.resting = false
+	w.wake <- c
+}
+
+// serve does what there is to do, until its goroutine is called to receive: true, or quit: false.
+func (w *worker) serve() bool {
 	for {
-		select {
-		case _, ok := <-w.wake:
-			if !ok {
-				return
+		switch w.look() {
+		case fence:
+			w.fence()
+		case powerOn:
+			w.restore()
+		case rest:
+			if <-w.wake == receive {
+				return true
 			}
-			for w.begin() {
-				if w.carryOut() && w.node.ThenOn {
-					restore.Reset(w.node.ThenDelay)
-				}
-			}
-		case <-restore.C:
-			if !w.restore() {
-				restore.Reset(max(w.node.ThenDelay, restoreAgain))
-			}
+		case end:
+			return false
 		}
 	}
+}
+
+// What there is to do.
+type duty int
+
+const (
+	rest duty = iota
+	fence
+	powerOn
+	end
+)
+
+// look finds out what there is to do, and begins it. An order goes before all else.
+func (w *worker) look() duty {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.over:
+		return end
+	case w.pending:
+		w.pending = false
+		w.current, w.next = w.next, w.current
+		w.begin()
+		return fence
+	case w.due:
+		w.due = false
+		w.d.begun()
+		w.limit.Start(restoreTime)
+		return powerOn
+	}
+	w.resting = true
+	return rest
 }
 
 // A device gets nine tenths of the kernel's time, so that it says what was wrong before the kernel
 // says that the time is over.
 const tenths = 9
 
-// begin makes the order that waits, if there is one, the current one.
-func (w *worker) begin() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if !w.pending {
-		return false
-	}
-	w.pending, w.fencing, w.unwanted = false, true, false
-	w.current = w.next
+// begin begins the current order. The caller holds mu.
+func (w *worker) begin() {
+	w.fencing, w.unwanted = true, false
 	r := fencemethods.Request{
 		Number: w.current.Request, Incarnation: uint64(w.current.Incarnation), Attempt: w.current.Number,
 		Silent: w.current.Silent, Note: &w.note,
@@ -136,7 +193,6 @@ func (w *worker) begin() bool {
 	r.Reason.Set(w.current.Reason())
 	w.note.Take() // of an attempt that was given up
 	w.limit.StartFor(w.current.Timeout/10*tenths, r)
-	return true
 }
 
 // end tells whether the current order is still to be answered.
@@ -146,6 +202,38 @@ func (w *worker) end() (wanted bool) {
 	w.limit.Stop()
 	w.fencing = false
 	return !w.unwanted
+}
+
+// fence carries out the current order.
+func (w *worker) fence() {
+	if w.carryOut() && w.node.ThenOn {
+		w.restoreIn(w.node.ThenDelay)
+	}
+}
+
+// restoreIn has the power restored that much later, whatever was to be before.
+func (w *worker) restoreIn(d time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.over {
+		return
+	}
+	w.due = false
+	w.restoreAt = time.Now().Add(d)
+	w.timer.Reset(d)
+}
+
+// remind is called by the timer, possibly late: the time may be another already.
+func (w *worker) remind() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.over || time.Now().Before(w.restoreAt) {
+		return
+	}
+	w.due = true
+	if w.resting {
+		w.call(look)
+	}
 }
 
 // carryOut fences the node and answers. It returns true when the node may be off now, whether that
@@ -180,42 +268,26 @@ const (
 	restoreAgain = time.Second // at least, between two looks whether it is time
 )
 
-// restore powers the node on again, by the method that fenced it, and returns true when there is
-// nothing left to do. It is too early while the node is being fenced once more, by whatever method,
-// or a notice is outstanding: a second fencer must never meet a node that is coming back. An order
-// that comes meanwhile goes first.
-func (w *worker) restore() bool {
-	if !w.beginRestore() {
-		return false
-	}
+// restore powers the node on again, by the method that fenced it, and comes back to it when it is too
+// early: while the node is being fenced once more, by whatever method, or a notice is outstanding. A
+// second fencer must never meet a node that is coming back. An order that comes meanwhile goes first.
+func (w *worker) restore() {
 	defer w.d.ended()
 	settled, err := w.d.options.Settled(w.limit, w.node.Cluster, w.node.Number)
 	if err == nil && settled {
-		err = powerOn(w.limit, w.fenced.Device)
+		err = powerUp(w.limit, w.fenced.Device)
 	}
 	w.limit.Stop()
-	if errors.Is(w.limit.Err(), context.Canceled) {
-		return false
-	}
-	if err != nil {
+	switch {
+	case errors.Is(w.limit.Err(), context.Canceled), err == nil && !settled:
+		w.restoreIn(max(w.node.ThenDelay, restoreAgain))
+	case err != nil:
 		w.d.options.Log("node %d is not powered on again: %v", w.node.Number, err)
 	}
-	return err != nil || settled
 }
 
-func (w *worker) beginRestore() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.pending {
-		return false
-	}
-	w.d.begun()
-	w.limit.Start(restoreTime)
-	return true
-}
-
-// powerOn leaves a node alone that somebody else has powered on, or that was never off.
-func powerOn(ctx context.Context, device fencemethods.Device) error {
+// powerUp leaves a node alone that somebody else has powered on, or that was never off.
+func powerUp(ctx context.Context, device fencemethods.Device) error {
 	state, err := device.Status(ctx)
 	if err != nil || state != fencemethods.Off {
 		return err

@@ -4,9 +4,8 @@ package kernel
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -30,8 +29,10 @@ func (n Name) String() string { return string(n.text[:n.size]) }
 // Is tells whether the name is s, and does not allocate.
 func (n *Name) Is(s string) bool { return string(n.text[:n.size]) == s }
 
+// set overwrites all of it, so that equal names are equal.
 func (n *Name) set(text []byte) bool {
 	n.size = uint8(copy(n.text[:], text))
+	clear(n.text[n.size:])
 	return int(n.size) == len(text)
 }
 
@@ -76,10 +77,10 @@ type Answer struct {
 // A Bridge carries fence methods that live in user space (R18). Between Receive and the return of
 // Fenced nothing is allocated, but for the error when there is one.
 //
-// One goroutine does nothing but call Receive and hand on, from before Bind until Close: there come
-// in the acknowledgements that Bind and Fenced wait for. Any number of others may call Fenced.
+// One goroutine at a time calls Receive, and there always is one, from before Bind until Close: there
+// come in the acknowledgements that Bind and Fenced wait for. Any number of others may call Fenced.
 type Bridge struct {
-	socket *os.File
+	socket socket
 	family uint16
 	in     [receiveBytes]byte
 
@@ -122,37 +123,16 @@ func OpenBridge() (*Bridge, error) {
 		return nil, err
 	}
 	defer client.Close()
-	socket, err := openSocket()
+	fd, err := openSocket()
 	if err != nil {
 		return nil, err
 	}
-	return newBridge(socket, client.family.ID), nil
+	return newBridge(fd, client.family.ID), nil
 }
 
-// openSocket connects it to the kernel, port 0: then the kernel itself refuses what any other
-// process sends to it (ECONNREFUSED, netlink_getsockbyportid), and INITIATE is what it seems.
-func openSocket() (*os.File, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_GENERIC)
-	if err != nil {
-		return nil, fmt.Errorf("netlink socket: %w", err)
-	}
-	// The socket option is doubled by the kernel, for the overhead that is counted above.
-	err = errors.Join(
-		unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_EXT_ACK, 1),
-		unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_CAP_ACK, 1),
-		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, waitingBytes/2),
-		unix.Connect(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}),
-	)
-	if err != nil {
-		unix.Close(fd)
-		return nil, fmt.Errorf("netlink socket: %w", err)
-	}
-	return os.NewFile(uintptr(fd), "netlink"), nil
-}
-
-// newBridge takes socket over.
-func newBridge(socket *os.File, family uint16) *Bridge {
-	b := &Bridge{socket: socket, family: family, idle: make(chan *call, uapi.NodesMax)}
+// newBridge takes the file descriptor over.
+func newBridge(fd int, family uint16) *Bridge {
+	b := &Bridge{socket: socket{fd: fd}, family: family, idle: make(chan *call, uapi.NodesMax)}
 	for i := range b.calls {
 		b.calls[i].message = make([]byte, 0, fencedBytes)
 		b.calls[i].answered = make(chan error, 1)
@@ -161,9 +141,13 @@ func newBridge(socket *os.File, family uint16) *Bridge {
 	return b
 }
 
-// Close ends all bindings: the kernel moves what was asked on to the next methods at once. Receive
-// and whatever waits in Fenced return an error.
-func (b *Bridge) Close() error { return b.socket.Close() }
+// Close ends all bindings: the kernel moves what was asked on to the next methods as soon as nobody is
+// in Receive any more. Receive and whatever waits in Fenced return os.ErrClosed.
+func (b *Bridge) Close() error {
+	err := b.socket.close()
+	b.failAll(os.ErrClosed)
+	return err
+}
 
 // Bind offers to carry the methods. The error is ErrPermission, with the rule that is broken, when
 // the process does not keep the memory rules (see memsafe), and ErrBusy when a method is carried by
@@ -217,21 +201,27 @@ func shorten(text string) string {
 	return text[:end]
 }
 
+// begin touches ctx.Done, which may have to start a timer, only when all calls wait.
 func (b *Bridge) begin(ctx context.Context, cmd uapi.Cmd) (*call, error) {
+	var c *call
 	select {
-	case c := <-b.idle:
-		c.message = appendHeader(c.message[:0], b.family, cmd)
-		return c, nil
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+	case c = <-b.idle:
+	default:
+		select {
+		case c = <-b.idle:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
 	}
+	c.message = appendHeader(c.message[:0], b.family, cmd)
+	return c, nil
 }
 
 // finish sends a call and waits for its acknowledgement.
 func (b *Bridge) finish(ctx context.Context, c *call) error {
 	defer func() { b.idle <- c }()
 	b.expect(c)
-	if _, err := b.socket.Write(c.message); err != nil {
+	if err := b.socket.send(c.message); err != nil {
 		b.forget(c)
 		return err
 	}
@@ -273,7 +263,7 @@ func (b *Bridge) forget(c *call) {
 // Receive may be called again. Any other error is the end, as os.ErrClosed is after Close.
 func (b *Bridge) Receive(in *Initiate) (uapi.Cmd, error) {
 	for {
-		n, err := b.socket.Read(b.in[:])
+		n, err := b.socket.receive(b.in[:])
 		if err != nil {
 			b.failAll(err) // an acknowledgement may be what was lost
 			return 0, err
@@ -286,6 +276,9 @@ func (b *Bridge) Receive(in *Initiate) (uapi.Cmd, error) {
 			if err := b.acknowledge(m); err != nil {
 				return 0, err
 			}
+			// Who waited for it goes on first: while this goroutine blocks in the system call it keeps
+			// its processor from the others, until the runtime notices.
+			runtime.Gosched()
 		case m.typ == b.family:
 			return in.Decode(m.data)
 		}

@@ -33,10 +33,7 @@ func openFake(t *testing.T) (*Bridge, *fakeKernel) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.SetNonblock(fds[0], true); err != nil {
-		t.Fatal(err)
-	}
-	b := newBridge(os.NewFile(uintptr(fds[0]), "fake"), family.ID)
+	b := newBridge(fds[0], family.ID)
 	t.Cleanup(func() { b.Close(); unix.Close(fds[1]) })
 	return b, &fakeKernel{t: t, fd: fds[1]}
 }
@@ -246,6 +243,7 @@ func TestCloseEndsWhateverWaits(t *testing.T) {
 	go func() { taken <- b.Fenced(t.Context(), &Answer{Attempt: attempt}) }()
 	kernel.next()
 	b.Close()
+	kernel.send(ackTo(t, kernel.next(), 0))
 	if err := <-taken; !errors.Is(err, os.ErrClosed) {
 		t.Error(err)
 	}
@@ -259,7 +257,9 @@ func TestNothingIsAllocatedBetweenInitiateAndFenced(t *testing.T) {
 	attempts := receive(b)
 	initiate := asked(t, uapi.CmdInitiate)
 	ack := ackTo(t, initiate, 0)
+	ended := make(chan bool)
 	go func() {
+		defer close(ended)
 		for sent := kernel.next(); len(sent) > 0; sent = kernel.next() {
 			copy(ack[8:12], sent[8:12]) // the sequence
 			kernel.send(ack)
@@ -278,6 +278,10 @@ func TestNothingIsAllocatedBetweenInitiateAndFenced(t *testing.T) {
 	if allocated != 0 {
 		t.Errorf("%v allocations per fence", allocated)
 	}
+	b.Close()
+	<-attempts
+	unix.Shutdown(kernel.fd, unix.SHUT_RDWR)
+	<-ended
 }
 
 func TestMalformedMessagesAreRefused(t *testing.T) {
@@ -352,13 +356,41 @@ func TestTheKernelsOwnAcknowledgementIsUnderstood(t *testing.T) {
 	}
 }
 
+// The kernel's bindings end when the last one has let go of the socket.
+func TestCloseWakesWhoReceivesFromTheKernel(t *testing.T) {
+	fd, err := openSocket()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := newBridge(fd, unix.GENL_ID_CTRL)
+	attempts := receive(b)
+	for entered := false; !entered; time.Sleep(time.Millisecond) {
+		b.socket.mu.Lock()
+		entered = b.socket.users > 0
+		b.socket.mu.Unlock()
+	}
+	if err := b.Close(); err != nil {
+		t.Error(err)
+	}
+	<-attempts
+	if _, err := unix.Getsockname(fd); err != unix.EBADF {
+		t.Errorf("the socket is still there: %v", err)
+	}
+	if err := b.Close(); err != os.ErrClosed {
+		t.Errorf("closed once more: %v", err)
+	}
+	if err := b.Fenced(t.Context(), new(Answer)); err != os.ErrClosed {
+		t.Errorf("an answer to nobody: %v", err)
+	}
+}
+
 func TestNobodyButTheKernelCanSendToABridge(t *testing.T) {
 	socket, err := openSocket()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer socket.Close()
-	bridge, err := unix.Getsockname(int(socket.Fd()))
+	defer unix.Close(socket)
+	bridge, err := unix.Getsockname(socket)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -377,8 +409,8 @@ func TestAMessageForEveryNodeHasRoomInTheSocket(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer socket.Close()
-	room, err := unix.GetsockoptInt(int(socket.Fd()), unix.SOL_SOCKET, unix.SO_RCVBUF)
+	defer unix.Close(socket)
+	room, err := unix.GetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_RCVBUF)
 	if room < waitingBytes || err != nil {
 		t.Errorf("%d bytes, %v, want %d", room, err, waitingBytes)
 	}

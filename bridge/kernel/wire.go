@@ -70,18 +70,8 @@ func (a attribute) text() []byte {
 	return text
 }
 
-// fits tells whether an attribute has the size of its type.
-func (a attribute) fits() bool {
-	switch a.typ.Type() {
-	case uapi.TypeU32:
-		return len(a.data) == 4
-	case uapi.TypeU64:
-		return len(a.data) == 8
-	case uapi.TypeString:
-		return len(a.data) > 0 && a.data[len(a.data)-1] == 0
-	}
-	return true
-}
+// isText tells whether there is a NUL at the end.
+func (a attribute) isText() bool { return len(a.data) > 0 && a.data[len(a.data)-1] == 0 }
 
 // A message is what the kernel sent, and aliases the receive buffer.
 type message struct {
@@ -115,12 +105,12 @@ func (in *Initiate) Decode(data []byte) (uapi.Cmd, error) {
 	if len(data) < genlBytes {
 		return 0, ErrMalformed
 	}
-	*in = Initiate{}
-	var seen uint64
+	var seen uint64 // and so all of in is overwritten, but for what need not be there
+	in.reasonLen, in.Silent = 0, time.Time{}
 	for rest := data[genlBytes:]; len(rest) > 0; {
 		var a attribute
 		var ok bool
-		if a, rest, ok = cutAttribute(rest); !ok || !a.fits() || !in.set(a) {
+		if a, rest, ok = cutAttribute(rest); !ok || !in.set(a) {
 			return 0, ErrMalformed
 		}
 		if a.typ < 64 {
@@ -136,31 +126,39 @@ func (in *Initiate) Decode(data []byte) (uapi.Cmd, error) {
 const initiated = 1<<uapi.AttrCluster | 1<<uapi.AttrNode | 1<<uapi.AttrIncarnation | 1<<uapi.AttrRequest |
 	1<<uapi.AttrAttempt | 1<<uapi.AttrMethod | 1<<uapi.AttrTimeoutMS | 1<<uapi.AttrParams
 
+// set tells whether an attribute has the form of its type. Those that an Initiate has no place for are
+// not looked at.
 func (in *Initiate) set(a attribute) bool {
 	switch a.typ {
 	case uapi.AttrCluster:
-		return in.Cluster.set(a.text())
-	case uapi.AttrNode:
-		in.Node = a.u32()
-	case uapi.AttrIncarnation:
-		in.Incarnation = Incarnation(a.u64())
-	case uapi.AttrRequest:
-		in.Request = a.u64()
-	case uapi.AttrAttempt:
-		in.Number = a.u32()
+		return a.isText() && in.Cluster.set(a.text())
 	case uapi.AttrMethod:
-		return in.Method.set(a.text())
-	case uapi.AttrTimeoutMS:
-		in.Timeout = time.Duration(a.u32()) * time.Millisecond
+		return a.isText() && in.Method.set(a.text())
 	case uapi.AttrReason:
 		in.reasonLen = copy(in.reason[:], a.text())
+		return a.isText()
 	case uapi.AttrAt:
 		in.Silent = timeOf(a.data, uapi.EventSilent)
+		return true
 	case uapi.AttrParams:
 		in.paramsLen = copy(in.params[:], a.text())
-		return in.paramsLen == len(a.text())
+		return a.isText() && in.paramsLen == len(a.text())
+	case uapi.AttrIncarnation:
+		in.Incarnation = Incarnation(a.u64())
+		return len(a.data) == 8
+	case uapi.AttrRequest:
+		in.Request = a.u64()
+		return len(a.data) == 8
+	case uapi.AttrNode:
+		in.Node = a.u32()
+	case uapi.AttrAttempt:
+		in.Number = a.u32()
+	case uapi.AttrTimeoutMS:
+		in.Timeout = time.Duration(a.u32()) * time.Millisecond
+	default:
+		return true
 	}
-	return true
+	return len(a.data) == 4
 }
 
 // An acknowledgement is the kernel's answer to a message of ours.

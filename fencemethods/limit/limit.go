@@ -16,11 +16,15 @@ import (
 // A Limit is a context.Context for one thing after another. Only when it has run out or was canceled
 // does the next start cost it a channel. Whoever is given it must not keep it for longer than the
 // call. Start, StartFor and Stop are for one goroutine at a time, the rest for any.
+//
+// Its timer runs only for who asks for Done: to set one takes longer than many an order, and whoever
+// looks at Err needs none.
 type Limit struct {
 	timer *time.Timer
 
 	mu       sync.Mutex // protects the rest
 	running  bool
+	timed    bool // the timer was set
 	deadline time.Time
 	err      error
 	done     chan struct{} // closed when err is set
@@ -59,7 +63,6 @@ func (l *Limit) begin(d time.Duration) {
 	}
 	l.running = true
 	l.deadline = time.Now().Add(d)
-	l.timer.Reset(d)
 }
 
 // Stop says that the thing is over. What the context has become stays visible.
@@ -67,7 +70,10 @@ func (l *Limit) Stop() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.running = false
-	l.timer.Stop()
+	if l.timed {
+		l.timed = false
+		l.timer.Stop()
+	}
 }
 
 // Cancel gives up what is under way. Any goroutine may call it at any time.
@@ -81,7 +87,12 @@ func (l *Limit) Cancel() {
 func (l *Limit) expire() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !time.Now().Before(l.deadline) {
+	l.look()
+}
+
+// look is called with mu held.
+func (l *Limit) look() {
+	if l.running && l.err == nil && !time.Now().Before(l.deadline) {
 		l.finish(context.DeadlineExceeded)
 	}
 }
@@ -101,10 +112,15 @@ func (l *Limit) Deadline() (time.Time, bool) {
 	return l.deadline, true
 }
 
-// Done is closed at the deadline and by Cancel.
+// Done is closed at the deadline and by Cancel. It is that of the thing under way: ask again for the
+// next one.
 func (l *Limit) Done() <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.running && l.err == nil && !l.timed {
+		l.timed = true
+		l.timer.Reset(time.Until(l.deadline))
+	}
 	return l.done
 }
 
@@ -112,6 +128,7 @@ func (l *Limit) Done() <-chan struct{} {
 func (l *Limit) Err() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.look()
 	return l.err
 }
 

@@ -35,6 +35,23 @@ func TestALimitHoldsForOneThingAfterAnother(t *testing.T) {
 	})
 }
 
+func TestWhoLooksFindsThatItIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := New()
+		l.Start(time.Second)
+		defer l.Stop()
+		pass(time.Second - 1)
+		if err := l.Err(); err != nil {
+			t.Errorf("too early: %v", err)
+		}
+		pass(1)
+		if err := l.Err(); err != context.DeadlineExceeded {
+			t.Errorf("at its end: %v", err)
+		}
+		<-l.Done()
+	})
+}
+
 func TestALimitThatIsOverCannotBeCanceled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := New()

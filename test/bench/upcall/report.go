@@ -54,19 +54,22 @@ type atOnce struct {
 	AllUS  plot.Summary `json:"all_us"` // from the first INITIATED to the last FENCED
 }
 
-// A bar is what must be reached.
+// A bar is what must be reached. One that is far was never reached, as the README says, and why is in
+// docs/upcall.md.
 type bar struct {
 	What  string  `json:"what"`
 	Limit string  `json:"limit"`
 	Got   float64 `json:"got"`
 	OK    bool    `json:"ok"`
+	Far   bool    `json:"far,omitempty"`
 }
 
 // notes are all ways, and what each of them is.
 func notes() map[string]string {
 	return map[string]string{
 		sample.Kernel:    "a function of a module",
-		sample.Bridge:    "o2fenced, method test",
+		sample.Bridge:    "o2fenced, a method that does nothing",
+		sample.Waiting:   "o2fenced, a method whose device takes 50 ms",
 		sample.Helper:    "fork, exec and exit of a static program",
 		sample.Pacemaker: "pacemaker-fenced, agent a static program",
 		sample.Script:    "pacemaker-fenced, agent a shell script",
@@ -135,25 +138,33 @@ func (r *report) way(name string) *way {
 // bars compares with what is promised.
 func (r *report) bars(allocs error) {
 	bridge := r.way(sample.Bridge)
-	atLeast := func(what string, limit, got float64) {
-		r.Bars = append(r.Bars, bar{what, fmt.Sprintf("at least %g", limit), got, got >= limit})
-	}
 	none := func(what string, got float64) {
-		r.Bars = append(r.Bars, bar{what, "0", got, got == 0})
+		r.Bars = append(r.Bars, bar{What: what, Limit: "0", Got: got, OK: got == 0})
 	}
-	atLeast("usermodehelper's p50 over the bridge's", timesHelper, r.way(sample.Helper).US.P50/bridge.US.P50)
-	atLeast("pacemaker-fenced's p50 over the bridge's", timesPacemaker, r.way(sample.Pacemaker).US.P50/bridge.US.P50)
-	last := bridge.AtOnce[len(bridge.AtOnce)-1]
-	got := last.AllUS.P50 / bridge.US.P50
-	r.Bars = append(r.Bars, bar{
-		fmt.Sprintf("bridge: until all of %d are fenced, over until one is", last.Nodes), fmt.Sprintf("below %d", timesAll), got, got < timesAll,
-	})
+	r.faster("usermodehelper's p50 over the bridge's", timesHelper, r.way(sample.Helper).US.P50/bridge.US.P50)
+	r.faster("pacemaker-fenced's p50 over the bridge's", timesPacemaker, r.way(sample.Pacemaker).US.P50/bridge.US.P50)
+	r.growth(bridge, true)
+	r.growth(r.way(sample.Waiting), false)
 	failed := 0.0
 	if allocs != nil {
 		failed = 1
 	}
 	none("tests of the core loop's allocations that fail", failed)
-	none("page faults of o2fenced in all rounds", float64(bridge.faults))
+	none("page faults of o2fenced in all rounds", float64(bridge.faults+r.way(sample.Waiting).faults))
+}
+
+func (r *report) faster(what string, limit, got float64) {
+	r.Bars = append(r.Bars, bar{what, fmt.Sprintf("at least %g", limit), got, got >= limit, true})
+}
+
+// growth is far where nothing is waited for: one processor does that work for one node after the other.
+func (r *report) growth(w *way, far bool) {
+	last := w.AtOnce[len(w.AtOnce)-1]
+	got := last.AllUS.P50 / w.US.P50
+	r.Bars = append(r.Bars, bar{
+		fmt.Sprintf("%s: until all of %d are fenced, over until one is", w.Name, last.Nodes),
+		fmt.Sprintf("below %d", timesAll), got, got < timesAll, far,
+	})
 }
 
 // allocations runs the tests that count the Go allocations between INITIATE and FENCED.
@@ -212,19 +223,29 @@ func (r *report) print(w io.Writer, dir string) {
 	fmt.Fprintf(w, "\n%s\n%s\n", filepath.Join(dir, "upcall.json"), filepath.Join(dir, "upcall.svg"))
 }
 
+// errFar is for bars that were never reached, when all others are.
+var errFar = errors.New("missed, as the README says")
+
 // failure is an error that names the bars that were missed.
 func (r *report) failure() error {
 	if !r.complete() {
 		return errors.New("not all ways were measured: no verdict")
 	}
-	var missed []string
+	var missed, far []string
 	for _, b := range r.Bars {
-		if !b.OK {
+		switch {
+		case b.OK:
+		case b.Far:
+			far = append(far, b.What)
+		default:
 			missed = append(missed, b.What)
 		}
 	}
-	if missed == nil {
-		return nil
+	switch {
+	case missed != nil:
+		return fmt.Errorf("missed: %s", strings.Join(append(missed, far...), "; "))
+	case far != nil:
+		return fmt.Errorf("%w: %s", errFar, strings.Join(far, "; "))
 	}
-	return fmt.Errorf("missed: %s", strings.Join(missed, "; "))
+	return nil
 }

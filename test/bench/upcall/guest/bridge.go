@@ -19,7 +19,7 @@ import (
 	"github.com/o2fence/o2fence/test/bench/upcall/sample"
 )
 
-// method is the bridge's method that does nothing.
+// method is the bridge's method that does nothing, but for waiting if it is told to.
 const method = "test"
 
 const (
@@ -33,10 +33,17 @@ type bridged struct {
 	daemon *exec.Cmd
 }
 
-func (b *bench) bridge() (fencer, error) {
-	if err := writeConfig(); err != nil {
-		return nil, err
+// bridge makes a way of devices that take so long.
+func (b *bench) bridge(delay time.Duration) func() (fencer, error) {
+	return func() (fencer, error) {
+		if err := writeConfig(delay); err != nil {
+			return nil, err
+		}
+		return openBridge()
 	}
+}
+
+func openBridge() (fencer, error) {
 	cfg, err := setup.Load(clusterFile, fenceFile)
 	if err != nil {
 		return nil, err
@@ -60,14 +67,15 @@ func (b *bench) bridge() (fencer, error) {
 	return &bridged{c, d}, nil
 }
 
-func writeConfig() error {
+func writeConfig(delay time.Duration) error {
 	var clusterConf, fenceConf bytes.Buffer
 	fmt.Fprintf(&clusterConf, "cluster:\n\tname = %s\n\tnode_count = %d\n", clusterName, uapi.NodesMax)
 	fmt.Fprintf(&fenceConf, "cluster:\n\tname = %s\n\tthen = off\n", clusterName)
 	for n := range uapi.NodesMax {
 		fmt.Fprintf(&clusterConf, "\nnode:\n\tcluster = %s\n\tname = n%d\n\tnumber = %d\n\tip_address = 10.1.0.%d\n\tip_port = 7777\n",
 			clusterName, n, n, n)
-		fmt.Fprintf(&fenceConf, "\nfence:\n\tnode = n%d\n\tmethod = %s\n\ti_know_this_fences_nothing = yes\n\tmethod = watchdog\n", n, method)
+		fmt.Fprintf(&fenceConf, "\nfence:\n\tnode = n%d\n\tmethod = %s\n\ti_know_this_fences_nothing = yes\n\tdelay_ms = %d\n\tmethod = watchdog\n",
+			n, method, delay.Milliseconds())
 	}
 	return errors.Join(
 		os.WriteFile(clusterFile, clusterConf.Bytes(), 0o600), os.WriteFile(fenceFile, fenceConf.Bytes(), 0o600),

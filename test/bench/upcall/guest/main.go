@@ -68,7 +68,8 @@ func (b *bench) run() error {
 	out := json.NewEncoder(os.Stdout)
 	for _, w := range []way{
 		{sample.Kernel, b.kernel("upcall-kernel"), 300, 20, nodes},
-		{sample.Bridge, b.bridge, 300, 20, nodes},
+		{sample.Bridge, b.bridge(0), 300, 20, nodes},
+		{sample.Waiting, b.bridge(50 * time.Millisecond), 100, 5, nodes},
 		{sample.Helper, b.kernel("upcall-helper"), 200, 5, nodes},
 		{sample.Pacemaker, b.pacemaker("fence_bench"), 100, 3, nodes},
 		{sample.Script, b.pacemaker("fence_bench_sh"), 100, 3, 16},

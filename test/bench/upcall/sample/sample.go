@@ -9,6 +9,7 @@ import "time"
 const (
 	Kernel    = "kernel"
 	Bridge    = "bridge"
+	Waiting   = "bridge-50ms" // with a device that takes so long
 	Helper    = "usermodehelper"
 	Pacemaker = "pacemaker"
 	Script    = "pacemaker-script"
