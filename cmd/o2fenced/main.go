@@ -37,9 +37,9 @@ const (
 	// ownHeapKiB is the same for Go's heap: a node powered on again, messages on standard error.
 	ownHeapKiB = 2048
 
-	// threads may be blocked in system calls at a time: the one that receives, one that answers, one
-	// that asks whether a node is settled, one that logs.
-	threads = 4
+	// threads may be blocked in system calls at a time: the one that receives, one that waits for the
+	// network, one that answers, one that asks whether a node is settled, one that logs.
+	threads = 5
 
 	log service.Log = "o2fenced"
 )
