@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/o2fence/o2fence/fencemethods"
-	"github.com/o2fence/o2fence/fencemethods/stream"
 )
 
 // maxLine is the longest line that is read; QEMU's answers here have 2,000 bytes at most.
@@ -64,7 +63,7 @@ func (d *device) patient() (until time.Time, cut bool) {
 // connect connects and makes sure that it is the right machine.
 func (d *device) connect(ctx context.Context) *failure {
 	until, cut := d.patient()
-	conn, err := stream.Connect(ctx, d.address, until)
+	conn, err := d.socket.Connect(ctx, until)
 	if err != nil {
 		return linkFailure(err, cut)
 	}

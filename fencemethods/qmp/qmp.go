@@ -88,7 +88,7 @@ func validUUID(s string) error {
 
 // A device is one virtual machine.
 type device struct {
-	address  stream.Address
+	socket   *stream.Socket
 	uuid     string
 	patience time.Duration
 
@@ -117,16 +117,23 @@ func New(_ fencemethods.Target, v fencemethods.Values) (fencemethods.Device, err
 		in:       bufio.NewReaderSize(nil, maxLine),
 		out:      make([]byte, 0, 512), id: make([]byte, 0, 64), before: make([]byte, 0, maxLine),
 	}
-	if monitor := v["monitor"]; filepath.IsAbs(monitor) {
-		d.address = stream.Unix(monitor)
-	} else {
-		addr, err := netip.ParseAddrPort(monitor)
-		if err != nil {
-			return nil, err
-		}
-		d.address = stream.TCP(addr)
+	to, err := addressOf(v["monitor"])
+	if err != nil {
+		return nil, err
 	}
-	return d, nil
+	d.socket, err = stream.New(to)
+	return d, err
+}
+
+func addressOf(monitor string) (stream.Address, error) {
+	if filepath.IsAbs(monitor) {
+		return stream.Unix(monitor), nil
+	}
+	addr, err := netip.ParseAddrPort(monitor)
+	if err != nil {
+		return stream.Address{}, err
+	}
+	return stream.TCP(addr), nil
 }
 
 // Off stops and resets the machine.
@@ -152,10 +159,10 @@ func (d *device) Check(ctx context.Context) error {
 	return err
 }
 
-// Close has nothing to give back.
+// Close gives the socket back.
 func (d *device) Close() error {
 	d.hangUp()
-	return nil
+	return d.socket.Close()
 }
 
 // sameFailures is how many attempts running have to fail in the same way before that counts as the

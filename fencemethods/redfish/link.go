@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/o2fence/o2fence/fencemethods"
-	"github.com/o2fence/o2fence/fencemethods/stream"
 )
 
 // sessions is where a session is opened, unless the root says otherwise (DSP0266, "Redfish session
@@ -132,7 +131,7 @@ func (d *device) patient() (until time.Time, cut bool) {
 
 // connect connects and recognizes the BMC. Before that nothing is sent that is secret.
 func (d *device) connect(ctx context.Context, until time.Time) error {
-	conn, err := stream.Connect(ctx, d.address, until)
+	conn, err := d.socket.Connect(ctx, until)
 	if err != nil {
 		return err
 	}

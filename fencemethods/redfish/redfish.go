@@ -121,7 +121,7 @@ func validUser(s string) error {
 
 // A device is the BMC of one node.
 type device struct {
-	address  stream.Address
+	socket   *stream.Socket
 	config   *tls.Config
 	host     string // for the Host header
 	system   string
@@ -164,7 +164,7 @@ func New(_ fencemethods.Target, v fencemethods.Values) (fencemethods.Device, err
 	}
 	defer password.Wipe()
 	d := &device{
-		address: stream.TCP(to), config: config, host: to.String(), system: v["system"], sessions: sessions, user: v["user"],
+		config: config, host: to.String(), system: v["system"], sessions: sessions, user: v["user"],
 		patience: time.Duration(v.Int("retry_ms")) * time.Millisecond,
 		in:       bufio.NewReaderSize(nil, 4096),
 		out:      make([]byte, 0, 8<<10), body: make([]byte, maxBody),
@@ -174,7 +174,8 @@ func New(_ fencemethods.Target, v fencemethods.Values) (fencemethods.Device, err
 	} else {
 		d.auth = basic(v["user"], password)
 	}
-	return d, nil
+	d.socket, err = stream.New(stream.TCP(to))
+	return d, err
 }
 
 // basic returns the header of basic authentication (RFC 7617). It makes no copy of the
@@ -235,13 +236,13 @@ func (d *device) Check(ctx context.Context) error {
 	return err
 }
 
-// Close wipes the password.
+// Close wipes the password and gives the socket back.
 func (d *device) Close() error {
 	d.hangUp()
 	d.auth.Wipe()
 	d.login.Wipe()
 	clear(d.out[:cap(d.out)])
-	return nil
+	return d.socket.Close()
 }
 
 // sameFailures is how many attempts running have to fail in the same way before that counts as the

@@ -14,6 +14,7 @@ import (
 	"os"
 	"syscall"
 	"time"
+	"unsafe"
 )
 
 // glance is how often who waits looks whether the fence was called off.
@@ -50,31 +51,70 @@ func Unix(path string) Address {
 	return Address{syscall.AF_UNIX, &syscall.SockaddrUnix{Name: path}}
 }
 
+// A Socket leads to one address, again and again. One for TCP is made once and kept: a new one at fence
+// time would ask the kernel for memory, and nobody would have marked it to receive with the reserve
+// (R20). A Unix socket cannot be connected again, so each connection has a new one; what it receives
+// comes from this machine, and the kernel drops none of it for want of that mark.
+type Socket struct {
+	to   Address
+	file *os.File // kept; nil for Unix
+}
+
+// New makes the socket. It sends nothing.
+func New(to Address) (*Socket, error) {
+	s := &Socket{to: to}
+	if to.family == syscall.AF_UNIX {
+		return s, nil
+	}
+	var err error
+	s.file, err = open(to.family)
+	return s, err
+}
+
+// Close gives the socket back.
+func (s *Socket) Close() error {
+	if s.file == nil {
+		return nil
+	}
+	return s.file.Close()
+}
+
 // A Conn is a connection. One goroutine uses it at a time; it is a net.Conn for crypto/tls only,
 // and has no addresses.
 type Conn struct {
 	ctx   context.Context
 	file  *os.File
+	kept  bool // the Socket keeps file
 	until time.Time
 }
 
-// Connect connects until then at most. The context, which must stay valid as long as the Conn, ends
-// all that waits when it is done.
-func Connect(ctx context.Context, to Address, until time.Time) (*Conn, error) {
-	fd, err := syscall.Socket(to.family, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, os.NewSyscallError("socket", err)
+// Connect connects until then at most. The connection before it has to be closed. The context, which
+// must stay valid as long as the Conn, ends all that waits when it is done.
+func (s *Socket) Connect(ctx context.Context, until time.Time) (*Conn, error) {
+	c := &Conn{ctx: ctx, file: s.file, kept: s.file != nil, until: until}
+	if !c.kept {
+		var err error
+		if c.file, err = open(s.to.family); err != nil {
+			return nil, err
+		}
 	}
-	if err := adjust(fd, to.family); err != nil {
-		syscall.Close(fd)
-		return nil, os.NewSyscallError("setsockopt", err)
-	}
-	c := &Conn{ctx: ctx, file: os.NewFile(uintptr(fd), "socket"), until: until}
-	if err := c.connect(to.sockaddr); err != nil {
-		c.file.Close()
+	if err := c.connect(s.to.sockaddr); err != nil {
+		c.Close()
 		return nil, err
 	}
 	return c, nil
+}
+
+func open(family int) (*os.File, error) {
+	fd, err := syscall.Socket(family, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	if err := adjust(fd, family); err != nil {
+		syscall.Close(fd)
+		return nil, os.NewSyscallError("setsockopt", err)
+	}
+	return os.NewFile(uintptr(fd), "socket"), nil
 }
 
 func adjust(fd, family int) error {
@@ -151,8 +191,35 @@ func (c *Conn) Write(b []byte) (n int, err error) {
 	return n, err
 }
 
-// Close gives the socket back.
-func (c *Conn) Close() error { return c.file.Close() }
+// Close ends the connection, at once: what was not sent or not read is lost.
+func (c *Conn) Close() error {
+	file := c.file
+	c.file = nil // and with it whoever still reads or writes
+	if file == nil || !c.kept {
+		return file.Close()
+	}
+	raw, err := file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	err = raw.Control(func(fd uintptr) { failed = disconnect(int(fd)) })
+	return errors.Join(err, failed)
+}
+
+// disconnect makes a TCP socket as it was. It keeps its port; that what came for an earlier connection is
+// not taken for this one's, TCP sees to.
+func disconnect(fd int) error {
+	var unspec syscall.RawSockaddr
+	_, _, errno := syscall.RawSyscall(syscall.SYS_CONNECT, uintptr(fd),
+		uintptr(unsafe.Pointer(&unspec)), unsafe.Sizeof(unspec))
+	if errno != 0 {
+		return os.NewSyscallError("connect", errno)
+	}
+	// To read the error that this leaves behind clears it.
+	_, err := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_ERROR)
+	return os.NewSyscallError("getsockopt", err)
+}
 
 // LocalAddr returns nil.
 func (c *Conn) LocalAddr() net.Addr { return nil }

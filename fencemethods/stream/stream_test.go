@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func soon() time.Time { return time.Now().Add(20 * time.Second) }
@@ -31,12 +33,21 @@ func listen(t *testing.T) (net.Listener, Address) {
 
 func connect(t *testing.T, ctx context.Context, to Address) *Conn {
 	t.Helper()
-	c, err := Connect(ctx, to, soon())
+	c, err := socket(t, to).Connect(ctx, soon())
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.Close() })
 	return c
+}
+
+func socket(t *testing.T, to Address) *Socket {
+	t.Helper()
+	s, err := New(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
 }
 
 func TestBytesGoThereAndBack(t *testing.T) {
@@ -71,13 +82,100 @@ func TestBytesGoThereAndBack(t *testing.T) {
 	}
 }
 
+// What is marked to receive with the reserve is what is connected, whatever became of the last
+// connection, and nothing of that is left.
+func TestTheSocketIsTheSameForAllConnections(t *testing.T) {
+	l, to := listen(t)
+	s := socket(t, to)
+	first := cookie(t, s)
+	for _, end := range []func(net.Conn){
+		func(c net.Conn) { _, _ = c.Write(make([]byte, 10)) },                                       // that are not read
+		func(c net.Conn) { c.Close() },                                                              // from the other end
+		func(c net.Conn) { _ = c.(*net.TCPConn).SetLinger(0); c.Close() },                           // as in a restart
+		func(c net.Conn) { _ = l.Close(); l, _ = net.Listen("tcp4", l.Addr().String()); c.Close() }, // with its listener
+	} {
+		c, err := s.Connect(t.Context(), soon())
+		if err != nil {
+			t.Fatal(err)
+		}
+		other, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer other.Close()
+		if _, err := other.Write([]byte{42}); err != nil {
+			t.Fatal(err)
+		}
+		b := make([]byte, 1)
+		if n, err := c.Read(b); n != 1 || b[0] != 42 || err != nil {
+			t.Errorf("read %d bytes, %v: %v", n, b, err)
+		}
+		end(other)
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+		if _, err := c.Write(b); err == nil {
+			t.Error("a connection that is closed takes bytes")
+		}
+		if got := cookie(t, s); got != first {
+			t.Error("it is another socket")
+		}
+	}
+	t.Cleanup(func() { l.Close() })
+}
+
+// A connection that could not be made leaves the socket as good as new.
+func TestAfterARefusalTheSocketConnects(t *testing.T) {
+	l, to := listen(t)
+	s := socket(t, to)
+	l.Close()
+	for range 2 {
+		if _, err := s.Connect(t.Context(), soon()); !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Fatal(err)
+		}
+	}
+	l, err := net.Listen("tcp4", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c, err := s.Connect(t.Context(), soon())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	other, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("the error of another connection: %v", err)
+	}
+}
+
+// cookie is the kernel's own name of a socket.
+func cookie(t *testing.T, s *Socket) (cookie uint64) {
+	t.Helper()
+	raw, err := s.file.SyscallConn()
+	if err == nil {
+		err = raw.Control(func(fd uintptr) { cookie, err = unix.GetsockoptUint64(int(fd), unix.SOL_SOCKET, unix.SO_COOKIE) })
+	}
+	if err != nil || cookie == 0 {
+		t.Fatal(cookie, err)
+	}
+	return cookie
+}
+
 func TestARefusedConnectionSaysSo(t *testing.T) {
 	l, to := listen(t)
 	l.Close()
-	if _, err := Connect(t.Context(), to, soon()); !errors.Is(err, syscall.ECONNREFUSED) {
+	if _, err := socket(t, to).Connect(t.Context(), soon()); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("TCP: %v", err)
 	}
-	if _, err := Connect(t.Context(), Unix(filepath.Join(t.TempDir(), "none")), soon()); !errors.Is(err, syscall.ENOENT) {
+	if _, err := socket(t, Unix(filepath.Join(t.TempDir(), "none"))).Connect(t.Context(), soon()); !errors.Is(err, syscall.ENOENT) {
 		t.Errorf("Unix: %v", err)
 	}
 }
@@ -98,7 +196,7 @@ func TestConnectingEndsAtItsLimit(t *testing.T) {
 	}
 	to := TCP(netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(sa.(*syscall.SockaddrInet4).Port)))
 	for range 4 {
-		c, err := Connect(t.Context(), to, time.Now().Add(3*glance))
+		c, err := socket(t, to).Connect(t.Context(), time.Now().Add(3*glance))
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			return
 		}
