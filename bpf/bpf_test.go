@@ -3,6 +3,7 @@
 package bpf
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"os/exec"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cilium/ebpf/btf"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -74,6 +76,67 @@ func TestWhetherAnAllocationMayWaitAndUseTheReserve(t *testing.T) {
 		if got := g.Reserve(test.gfp, test.flagged); got != test.reserve {
 			t.Errorf("%s: may use the reserve: %t", test.name, got)
 		}
+	}
+}
+
+// kernelWith makes the types of a kernel that has all tracepoints but one, which it has so.
+func kernelWith(t *testing.T, name string, args ...btf.Type) *btf.Spec {
+	t.Helper()
+	var types []btf.Type
+	for _, s := range signatures {
+		if s.name == name && args == nil {
+			continue
+		}
+		proto := &btf.FuncProto{Return: &btf.Void{}, Params: []btf.FuncParam{{Type: &btf.Pointer{Target: &btf.Void{}}}}}
+		for _, arg := range s.args {
+			proto.Params = append(proto.Params, btf.FuncParam{Type: typeNamed(arg)})
+		}
+		if s.name == name {
+			proto.Params = append(proto.Params[:1], btf.FuncParam{Type: args[0]})
+		}
+		types = append(types, &btf.Typedef{Name: "btf_trace_" + s.name, Type: &btf.Pointer{Target: proto}})
+	}
+	b, err := btf.NewBuilder(types, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := b.Marshal(nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec, err := btf.LoadSpecFromReader(bytes.NewReader(raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return spec
+}
+
+func typeNamed(name string) btf.Type {
+	if target, ok := strings.CutPrefix(name, "*"); ok {
+		return &btf.Pointer{Target: typeNamed(target)}
+	}
+	switch name {
+	case "void":
+		return &btf.Void{}
+	case "int", "unsigned int", "long int", "long unsigned int", "bool":
+		return &btf.Int{Name: name, Size: 4}
+	case "size_t", "gfp_t":
+		return &btf.Typedef{Name: name, Type: &btf.Int{Name: "unsigned int", Size: 4}}
+	}
+	return &btf.Struct{Name: name, Size: 0}
+}
+
+func TestATracepointThatIsMissingOrAnotherIsNamed(t *testing.T) {
+	if err := checkTracepoints(kernelWith(t, "")); err != nil {
+		t.Errorf("nothing is missing, and yet: %v", err)
+	}
+	err := checkTracepoints(kernelWith(t, "mm_page_alloc"))
+	if !errors.Is(err, ErrNoTracepoint) || !strings.Contains(err.Error(), "no mm_page_alloc") {
+		t.Errorf("missing: %v", err)
+	}
+	err = checkTracepoints(kernelWith(t, "page_fault_user", typeNamed("*void")))
+	if !errors.Is(err, ErrNoTracepoint) || !strings.Contains(err.Error(), "page_fault_user has other arguments") {
+		t.Errorf("another: %v", err)
 	}
 }
 

@@ -44,6 +44,10 @@ func checkKernel() error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrNoBTF, err)
 	}
+	return checkTracepoints(types)
+}
+
+func checkTracepoints(types *btf.Spec) error {
 	for _, s := range signatures {
 		got, err := arguments(types, s.name)
 		if err != nil {

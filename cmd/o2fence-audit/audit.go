@@ -182,8 +182,10 @@ func (s *session) watchFences(ctx context.Context) (incomplete, err error) {
 	}
 	incomplete, err = s.until(ctx, end, enough)
 	switch {
-	case err != nil || windows.Closed >= s.fences:
+	case err != nil:
 		return nil, err
+	case windows.Closed >= s.fences:
+		return s.ended(), nil
 	case windows.UnderWay > 0:
 		return errOpen, nil
 	case incomplete == nil:
@@ -206,12 +208,11 @@ func (s *session) until(ctx context.Context, end time.Time, enough func() (bool,
 		if !end.IsZero() && !now.Before(end) {
 			return nil, nil
 		}
-		select {
-		case <-ctx.Done():
+		if ctx.Err() != nil {
 			return errInterrupted, nil
-		case <-s.target.ended:
-			return fmt.Errorf("process %d: %w", s.target.pid, errEnded), nil
-		default:
+		}
+		if err := s.ended(); err != nil {
+			return err, nil
 		}
 		if s.show != nil && now.Sub(shown) > showEvery {
 			shown = now
@@ -228,6 +229,16 @@ func (s *session) until(ctx context.Context, end time.Time, enough func() (bool,
 		if err := s.take(next); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 			return nil, err
 		}
+	}
+}
+
+// ended is an error when the process has ended. Another may have fenced in its place by then.
+func (s *session) ended() error {
+	select {
+	case <-s.target.ended:
+		return fmt.Errorf("process %d: %w", s.target.pid, errEnded)
+	default:
+		return nil
 	}
 }
 
