@@ -111,6 +111,19 @@ func (d *Dispatcher) add(w *worker) {
 	d.tables[i].nodes[w.node.Number] = w
 }
 
+// Resume is for a node that was fenced by a method before this bridge was there: its power comes back
+// when it would have with the last bridge. It returns false, and does nothing, where that is not wanted
+// or may have happened: after ThenDelay the last bridge may have done it, and somebody may have switched
+// the node off for good since. Call it before Serve.
+func (d *Dispatcher) Resume(cluster string, node uint32, method string, fenced time.Time) bool {
+	for _, w := range d.workers {
+		if w.node.Cluster == cluster && w.node.Number == node {
+			return w.resume(method, fenced)
+		}
+	}
+	return false
+}
+
 // Serve carries out what the kernel asks until Receive fails for good, and returns that error. What
 // is under way then is given up. It is called once.
 func (d *Dispatcher) Serve() error {

@@ -147,6 +147,7 @@ func node(number uint32, device fencemethods.Device) Node {
 type fixture struct {
 	t *testing.T
 	*fakeKernel
+	*Dispatcher
 
 	mu      sync.Mutex
 	log     strings.Builder
@@ -159,11 +160,20 @@ type fixture struct {
 
 // serve starts one, which ends with the test.
 func serve(t *testing.T, nodes []Node) *fixture {
-	f := &fixture{t: t, fakeKernel: newFakeKernel(), settled: true, served: make(chan error, 1)}
-	d := New(f, nodes, Options{Settled: f.isSettled, Idle: f.countIdle, Log: f.print, Begin: f.begin})
-	go func() { f.served <- d.Serve() }()
-	t.Cleanup(f.close)
+	f := newFixture(t, nodes)
+	f.start()
 	return f
+}
+
+func newFixture(t *testing.T, nodes []Node) *fixture {
+	f := &fixture{t: t, fakeKernel: newFakeKernel(), settled: true, served: make(chan error, 1)}
+	f.Dispatcher = New(f.fakeKernel, nodes, Options{Settled: f.isSettled, Idle: f.countIdle, Log: f.print, Begin: f.begin})
+	return f
+}
+
+func (f *fixture) start() {
+	go func() { f.served <- f.Serve() }()
+	f.t.Cleanup(f.close)
 }
 
 // close closes the socket, unless the test has done so.

@@ -140,6 +140,56 @@ func (s *slowStatus) Status(ctx context.Context) (fencemethods.State, error) {
 	return fencemethods.Unknown, hang(ctx)
 }
 
+// resumed serves a node that was fenced that long before.
+func resumed(t *testing.T, n Node, method string, ago time.Duration, want bool) {
+	t.Helper()
+	f := newFixture(t, []Node{n})
+	if got := f.Resume(cluster, n.Number, method, time.Now().Add(-ago)); got != want {
+		t.Errorf("fenced %v ago by %s: %v", ago, method, got)
+	}
+	f.start()
+}
+
+func TestANodeThatTheLastBridgeFencedIsPoweredOnInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		device := &stub{state: fencemethods.Off}
+		resumed(t, thenOn(1, device)[0], "stub", delay/4, true)
+		after(delay*3/4 - 1)
+		device.want(t, fencemethods.Off, 0)
+		after(1)
+		device.want(t, fencemethods.On, 1)
+	})
+}
+
+// It may be off by somebody's wish.
+func TestANodeThatTheLastBridgeMayHavePoweredOnIsLeftAlone(t *testing.T) {
+	for what, c := range map[string]struct {
+		method string
+		then   bool
+		ago    time.Duration
+	}{
+		"long ago":         {"stub", true, delay},
+		"in the future":    {"stub", true, -1},
+		"by another":       {"watchdog", true, 0},
+		"with then = off":  {"stub", false, 0},
+		"by one of two":    {"twin", true, 0},
+		"by none, in time": {"", true, 0},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			device := &stub{state: fencemethods.Off}
+			n := thenOn(1, device)[0]
+			n.ThenOn = c.then
+			n.Jobs = append(n.Jobs, Job{Method: "twin", Device: device}, Job{Method: "twin", Device: device})
+			resumed(t, n, c.method, c.ago, false)
+			after(10 * delay)
+			if t.Failed() {
+				t.Log(what)
+			}
+			device.want(t, fencemethods.Off, 0)
+		})
+	}
+}
+
 func TestAPowerThatDoesNotComeBackIsLogged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		device := &slowStatus{asked: make(chan bool, 1)}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -62,6 +63,19 @@ func newWorker(d *Dispatcher, n Node) *worker {
 	w.timer = time.AfterFunc(math.MaxInt64, w.remind)
 	w.timer.Stop()
 	return w
+}
+
+// resume is for Dispatcher.Resume. With two methods of the name it is not known which was the one.
+func (w *worker) resume(method string, fenced time.Time) bool {
+	named := func(j Job) bool { return j.Method == method }
+	i := slices.IndexFunc(w.node.Jobs, named)
+	ago := time.Since(fenced)
+	if i < 0 || slices.ContainsFunc(w.node.Jobs[i+1:], named) || !w.node.ThenOn || ago < 0 || ago >= w.node.ThenDelay {
+		return false
+	}
+	w.fenced = &w.node.Jobs[i]
+	w.restoreIn(w.node.ThenDelay - ago)
+	return true
 }
 
 // take is the receiver's. It returns true when it is for the caller to carry the order out, and the

@@ -26,6 +26,7 @@ import (
 	"github.com/o2fence/o2fence/bridge/memsafe"
 	"github.com/o2fence/o2fence/bridge/service"
 	"github.com/o2fence/o2fence/bridge/setup"
+	"github.com/o2fence/o2fence/bridge/uapi"
 )
 
 const (
@@ -149,6 +150,19 @@ func (s *server) close() {
 	}
 }
 
+// resume has nodes powered on again that were fenced just before this program was started again.
+func (s *server) resume(ctx context.Context, d *dispatch.Dispatcher) error {
+	nodes, err := s.client.Nodes(ctx)
+	for _, n := range nodes {
+		if last := n.Last; last != nil && (last.State == uapi.EventFenced || last.State == uapi.EventNotice) {
+			if d.Resume(n.Cluster, n.Number, last.Method, last.At[uapi.EventFenced]) {
+				log.Printf("node %d of %s was fenced before the restart, and is powered on again", n.Number, n.Cluster)
+			}
+		}
+	}
+	return err
+}
+
 // serve binds the methods, and then serves until it is told to end. The kernel checks the rules
 // when it is asked to bind, so that comes last.
 func (s *server) serve(ctx context.Context, reserve memsafe.Reserve) error {
@@ -159,6 +173,9 @@ func (s *server) serve(ctx context.Context, reserve memsafe.Reserve) error {
 		Settled: setup.Settled, Idle: service.NewSweeper(ownHeapKiB/4, memsafe.Collect).Sweep, Log: log.Printf,
 		Begin: service.GrowStack,
 	})
+	if err := s.resume(ctx, d); err != nil {
+		return err
+	}
 	failed := make(chan error, 1)
 	go func() { failed <- d.Serve() }()
 	if err := s.bridge.Bind(ctx, s.carried.Methods); err != nil {
