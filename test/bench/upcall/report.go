@@ -55,7 +55,7 @@ type atOnce struct {
 }
 
 // A bar is what must be reached. One that is far was never reached, as the README says, and why is in
-// docs/upcall.md.
+// docs/design.md.
 type bar struct {
 	What  string  `json:"what"`
 	Limit string  `json:"limit"`
