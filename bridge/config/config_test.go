@@ -40,6 +40,7 @@ func methods() config.Schema {
 		}},
 		"test":   {},
 		"listen": {Blind: true},
+		"ask":    {Params: []config.Param{{Name: "addrs", Required: true}, {Name: "key_file", Required: true}}},
 	}
 }
 

@@ -49,7 +49,7 @@ func document(t *testing.T) (text string, blocks map[string]string) {
 func withSecrets(t *testing.T, text string) string {
 	t.Helper()
 	dir := t.TempDir()
-	for _, name := range regexp.MustCompile(`/etc/ocfs2/\w+\.password`).FindAllString(text, -1) {
+	for _, name := range regexp.MustCompile(`/etc/ocfs2/\w+\.(?:password|key)`).FindAllString(text, -1) {
 		if err := os.WriteFile(filepath.Join(dir, filepath.Base(name)), []byte("secret\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}

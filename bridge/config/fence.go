@@ -5,8 +5,11 @@ package config
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/o2fence/o2fence/bridge/nearest"
 )
 
 // A fenceFile is a fence.conf while it is being read.
@@ -137,7 +140,7 @@ func (f *fenceFile) step(c *Cluster, n *Node, entries []entry, rule Rule, siblin
 		f.add(line, "unknown method %q: %s", name, expected(name, f.methods.names()))
 		return Step{}, false
 	}
-	in := f.fields("method "+name, line, entries[1:], m.keys(name, rule)...)
+	in := f.fieldsOr(f.instead(m), "method "+name, line, entries[1:], m.keys(name, rule)...)
 	timeout := in.number("timeout_ms", span{100, maxTimeout, m.timeout(f.timeouts[c])})
 	values := in.values(m)
 	step := Step{Method: name, TimeoutMS: timeout, Values: values}
@@ -152,6 +155,20 @@ func (f *fenceFile) step(c *Cluster, n *Node, entries []entry, rule Rule, siblin
 		}
 	}
 	return step, true
+}
+
+// instead names the method whose parameter somebody gives to m.
+func (f *fenceFile) instead(m Method) func(key string) string {
+	return func(key string) string {
+		var keys []string
+		for _, p := range f.methods[m.Instead].Params {
+			keys = append(keys, p.Name)
+		}
+		if nearest.Nearest(key, keys) == "" {
+			return ""
+		}
+		return fmt.Sprintf("; did you mean method = %s?", m.Instead)
+	}
 }
 
 // fits refuses what the kernel would not take.

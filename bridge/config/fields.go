@@ -24,12 +24,17 @@ type fields struct {
 
 // fields sorts entries by key, and refuses keys that come twice or are not among those allowed.
 func (p *problems) fields(what string, line int, entries []entry, allowed ...string) fields {
+	return p.fieldsOr(func(string) string { return "" }, what, line, entries, allowed...)
+}
+
+// fieldsOr is fields with a hint for a key that is not among those allowed.
+func (p *problems) fieldsOr(hint func(key string) string, what string, line int, entries []entry, allowed ...string) fields {
 	f := fields{p, what, line, map[string]entry{}, allowed}
 	for _, e := range entries {
 		first, twice := f.byKey[e.key]
 		switch {
 		case !slices.Contains(allowed, e.key):
-			f.add(e.line, "unknown key %q in %s: %s", e.key, what, expected(e.key, allowed))
+			f.add(e.line, "unknown key %q in %s: %s%s", e.key, what, expected(e.key, allowed), hint(e.key))
 		case twice:
 			f.add(e.line, "%q is already set on line %d", e.key, first.line)
 		default:

@@ -43,6 +43,9 @@ type Method struct {
 	// *KeyError, to point at one of the lines.
 	Check func(values map[string]string) error
 
+	// Instead is the method that somebody means who gives this one its parameters; "" is none.
+	Instead string
+
 	// Order looks at a node's methods up to this one, which is the last of them, without those of its
 	// own level; nil has no objections.
 	Order func(steps []Step) error
@@ -91,7 +94,7 @@ func (s Schema) withKernel() Schema {
 		},
 		TimeoutMS: maxTimeout,
 	}
-	all[Manual] = Method{Kernel: true, TimeoutMS: maxTimeout}
+	all[Manual] = Method{Kernel: true, TimeoutMS: maxTimeout, Instead: "ask"}
 	return all
 }
 

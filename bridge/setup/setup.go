@@ -16,6 +16,7 @@ import (
 	"github.com/o2fence/o2fence/bridge/uapi"
 	"github.com/o2fence/o2fence/fencemethods"
 	"github.com/o2fence/o2fence/fencemethods/agent"
+	"github.com/o2fence/o2fence/fencemethods/ask"
 	"github.com/o2fence/o2fence/fencemethods/catalog"
 	"github.com/o2fence/o2fence/fencemethods/level"
 )
@@ -31,11 +32,14 @@ func Schema() config.Schema {
 			})
 		}
 		schema[m.Name] = config.Method{Params: params, Check: checked(m), Blind: m.Blind}
-		if m.Name == agent.Name {
-			s := schema[m.Name]
+		s := schema[m.Name]
+		switch m.Name {
+		case agent.Name:
 			s.Order = safeOrder
-			schema[m.Name] = s
+		case ask.Name:
+			s.TimeoutMS = ask.TimeoutMS
 		}
+		schema[m.Name] = s
 	}
 	return schema
 }

@@ -128,10 +128,10 @@ func TestSchemaCoversTheCatalog(t *testing.T) {
 }
 
 // Real devices must not be named by two nodes: a copied line would cost the wrong node its life. An order
-// to another machine names the node itself: a relay, or a machine that bans, knows the rest by its own
-// configuration.
+// to another machine names the node itself: a relay, a machine that bans, or an administrator, knows the
+// rest.
 func TestEveryMethodThatSwitchesAMachineNamesIt(t *testing.T) {
-	ordered := []string{"test", relay.Name, "ipban"}
+	ordered := []string{"test", relay.Name, "ipban", "ask"}
 	for name, m := range Schema() {
 		if !slices.Contains(ordered, name) && !slices.ContainsFunc(m.Params, func(p config.Param) bool { return p.Identity }) {
 			t.Errorf("method %s has no Identity parameter", name)

@@ -10,6 +10,7 @@ import (
 	"github.com/o2fence/o2fence/bridge/nearest"
 	"github.com/o2fence/o2fence/fencemethods"
 	"github.com/o2fence/o2fence/fencemethods/agent"
+	"github.com/o2fence/o2fence/fencemethods/ask"
 	"github.com/o2fence/o2fence/fencemethods/ifmib"
 	"github.com/o2fence/o2fence/fencemethods/ipban"
 	"github.com/o2fence/o2fence/fencemethods/ipmi"
@@ -34,6 +35,7 @@ func Methods() []fencemethods.Method {
 		sbd.Method(),
 		relay.Method(),
 		ipban.Method(),
+		ask.Method(),
 		agent.Method(),
 		testmethod.Method(),
 	}
