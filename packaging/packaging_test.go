@@ -61,7 +61,7 @@ func verify(t *testing.T, others map[string]string, dropIn, text string) (string
 	if dropIn != "" {
 		write(t, filepath.Join(dir, dropIn+".d", "test.conf"), text)
 	}
-	for _, unit := range []string{"o2fence.service", "o2fenced.service", "o2fence-sandbox.service", "o2fence-relay.service"} {
+	for _, unit := range []string{"o2fence.service", "o2fenced.service", "o2fence-sandbox.service", "o2fence-relay.service", "o2fence-listen.service"} {
 		install(t, unit, dir)
 	}
 	cmd := exec.Command(analyze, "verify", "--man=no", filepath.Join(dir, "boot.target"), filepath.Join(dir, "o2fence.service"))

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/user"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	"github.com/o2fence/o2fence/bridge/kernel"
 	"github.com/o2fence/o2fence/bridge/setup"
 	"github.com/o2fence/o2fence/bridge/uapi"
+	"github.com/o2fence/o2fence/fencemethods/ask"
 )
 
 func (t *tool) fenceCommand() *cobra.Command {
@@ -93,27 +95,37 @@ func (t *tool) fence(ctx context.Context, cluster string, n *config.Node, reason
 }
 
 func (t *tool) confirmCommand() *cobra.Command {
-	var reason string
+	a := answer{yes: true}
 	cmd := &cobra.Command{
-		Use:   "confirm NODE --reason WHY",
-		Short: "Vouch that a node is off, for the method \"manual\"",
-		Long: "Tells the kernel that you have made sure that the node is off or cut off from the disks. Its locks\n" +
-			"are recovered at once: if it is alive, the file system will be destroyed. Who and why are kept.",
+		Use:   "confirm NODE --reason WHY [--request REQUEST]",
+		Short: "Vouch that a node is off, for the methods \"manual\" and \"ask\"",
+		Long: "Says that you have made sure that the node is off or cut off from the disks. Its locks are recovered\n" +
+			"at once: if it is alive, the file system will be destroyed. Who and why are kept.\n\n" +
+			"For \"manual\", on the node that fences. For \"ask\", on any machine that is asked, with the --request\n" +
+			"that o2fencectl questions shows: nobody vouches for another question than the one he was looking at.",
 		Args:              arguments(cobra.ExactArgs(1)),
 		ValidArgsFunction: t.nodeNames,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if reason == "" {
+			if a.reason == "" {
 				return usageError{errors.New("say how you know that it is off: --reason")}
 			}
+			if a.request != "" {
+				a.node = args[0]
+				return t.answer(cmd.Context(), a)
+			}
 			c, n, err := t.node(args[0])
+			if errors.Is(err, fs.ErrNotExist) { // it is an admin machine
+				return usageError{fmt.Errorf("%w; for the method %q %w", err, ask.Name, errNoRequest)}
+			}
 			if err != nil {
 				return err
 			}
-			return confirm(cmd.Context(), c.Name, n, who()+": "+reason)
+			return confirm(cmd.Context(), c.Name, n, who()+": "+a.reason)
 		},
 	}
-	cmd.Flags().StringVarP(&reason, "reason", "r", "", "how you know; required")
-	return cmd
+	cmd.Flags().StringVarP(&a.reason, "reason", "r", "", "how you know; required")
+	cmd.Flags().StringVar(&a.request, "request", "", "the question of \"ask\" that is answered, from o2fencectl questions")
+	return atDesk(cmd, &a.socket)
 }
 
 // confirm vouches for a node whose attempt asks for an administrator.
@@ -136,6 +148,9 @@ func confirm(ctx context.Context, cluster string, n *config.Node, voucher string
 	r := nodes[i].Last
 	if r == nil || r.ID == 0 || setup.Ended(r) {
 		return fmt.Errorf("node %s is not being fenced from here", n.Name)
+	}
+	if r.Method == ask.Name && r.State == uapi.EventInitiated {
+		return usageError{errNoRequest}
 	}
 	err = client.Confirm(ctx, *r, voucher)
 	if errors.Is(err, kernel.ErrStale) || r.Method != config.Manual && errors.Is(err, kernel.ErrPermission) {

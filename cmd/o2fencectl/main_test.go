@@ -63,10 +63,15 @@ node:
 //
 //	exits CODE COMMAND ARGUMENT...   the command must exit with this code
 //	bmc                              starts ipmi_sim; $BMC is its port
+//	freeport                         $PORT is a UDP port of 127.0.0.1 that nobody has
+//	asks NUMBER                      asks about web2 at that port with the key in the file key, as request
+//	                                 NUMBER, until it is answered; $REQUEST is what the desk calls it
+//	answered ERROR NOTE              waits for that, and for these patterns
 func TestCommandLines(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(e *testscript.Env) error {
+			e.Values[replies] = make(chan reply, 1)
 			host, err := os.Hostname()
 			return errors.Join(err,
 				os.WriteFile(filepath.Join(e.WorkDir, "cluster.conf"), []byte(clusterConf), 0o644),
@@ -81,7 +86,9 @@ func TestCommandLines(t *testing.T) {
 			_, err := os.Stat("/sys/module/o2fence")
 			return err == nil, nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "bmc": startBMC},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": exits, "bmc": startBMC, "freeport": freePort, "asks": asks, "answered": answered,
+		},
 	})
 }
 
