@@ -74,7 +74,7 @@ func (d *Client) try(ctx context.Context, s *peer, others bool) bool {
 		d.send(s, d.question)
 		until := earliest(time.Now().Add(wait), end)
 		if !d.hear(s, until, end) {
-			s.silent = time.Since(last) >= silence
+			s.silent = time.Since(last) >= silence/2
 			wait = min(2*wait, lastWait)
 			continue
 		}

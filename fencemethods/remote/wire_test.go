@@ -63,6 +63,29 @@ func TestCutAnswersAreNotBelieved(t *testing.T) {
 	wantError(t, err, fencemethods.ErrProtocol, "no relay")
 }
 
+func TestWhoFellSilentIsToldFromWhoIsAtItStill(t *testing.T) {
+	t.Parallel()
+	for text, mute := range map[string]bool{"fell silent": true, "is at it still": false} {
+		t.Run(text, func(t *testing.T) {
+			t.Parallel()
+			w, _ := wired(t, &hand{order: func(ctx context.Context, _ server.Order) (server.Result, error) {
+				<-t.Context().Done() // it does not even end by its deadline
+				return server.Result{}, ctx.Err()
+			}})
+			var told atomic.Bool
+			w.SetFault(func(p wire.Packet) {
+				if p.Answer && mute && told.Load() {
+					return
+				}
+				told.Store(told.Load() || p.Answer && kindOf(t, p.Data) == message.Working)
+				p.Pass()
+			})
+			_, err := dialTo(t, w.Addr()).Do(within(t, short), message.Off)
+			wantError(t, err, fencemethods.ErrTimeout, text)
+		})
+	}
+}
+
 func TestOldAnswersAreNotBelieved(t *testing.T) {
 	t.Parallel()
 	var deaf atomic.Bool
