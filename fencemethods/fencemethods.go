@@ -71,6 +71,10 @@ type Target struct {
 	Cluster string
 	Node    uint8 // number in the cluster, 0..254
 	Name    string
+
+	// Member says that this machine is a node of the cluster itself, with the number From.
+	Member bool
+	From   uint8
 }
 
 // A Method is one way to fence. Package catalog lists them all. (R18)
@@ -95,6 +99,10 @@ type Method struct {
 	// its sockets as SO_RCVBUF and SO_SNDBUF bound them, requests to a disk. The reserve is raised by
 	// that much for every Device. 0 counts as DefaultKernelKiB. (R19.3, R21)
 	KernelKiB int
+
+	// Registers says that each node has to register itself, with the Device that has Target.From for
+	// its Node, before it uses its disks. That Device's On does it, and Check tells whether it is done.
+	Registers bool
 
 	// New makes a Device from values that Parse has approved. Callers want Open.
 	New func(Target, Values) (Device, error)

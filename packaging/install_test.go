@@ -72,6 +72,7 @@ func TestInstallPutsEverythingBelowDestdirAndMayBeRepeated(t *testing.T) {
 		"/usr/sbin/o2fenced": "-rwxr-xr-x", "/usr/sbin/o2fencectl": "-rwxr-xr-x",
 		"/usr/sbin/o2fence-relay": "-rwxr-xr-x", "/usr/lib/systemd/system/o2fence-relay.service": "-rw-r--r--",
 		"/usr/sbin/o2fence-sandbox": "-rwxr-xr-x", "/usr/sbin/fence_o2fence": "-rwxr-xr-x",
+		"/usr/lib/systemd/system/o2fence-unfence.service": "-rw-r--r--",
 		"/usr/lib/systemd/system/o2fence-sandbox.service": "-rw-r--r--", "/etc/init.d/o2fenced": "-rwxr-xr-x",
 		"/usr/lib/systemd/system/o2fenced.service": "-rw-r--r--", "/usr/lib/systemd/system/o2fence.service": "-rw-r--r--",
 		"/usr/sbin/o2fence-ipban": "-rwxr-xr-x", "/usr/lib/systemd/system/o2fence-ipban.service": "-rw-r--r--",

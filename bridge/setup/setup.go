@@ -7,6 +7,7 @@ package setup
 import (
 	"context"
 	"errors"
+	"os"
 	"slices"
 	"time"
 
@@ -172,7 +173,13 @@ func Open(c *config.Cluster, n config.Node, s config.Step) (fencemethods.Device,
 }
 
 func target(c *config.Cluster, n config.Node) fencemethods.Target {
-	return fencemethods.Target{Cluster: c.Name, Node: uint8(n.Number), Name: n.Name}
+	t := fencemethods.Target{Cluster: c.Name, Node: uint8(n.Number), Name: n.Name}
+	if host, err := os.Hostname(); err == nil {
+		if us, err := c.NodeOfHost(host); err == nil {
+			t.Member, t.From = true, uint8(us.Number)
+		}
+	}
+	return t
 }
 
 func ms(n uint32) time.Duration { return time.Duration(n) * time.Millisecond }

@@ -106,7 +106,7 @@ func newRoot(t *tool) *cobra.Command {
 		t.ofCluster(t.joinCommand()), t.ofCluster(t.watchCommand()), t.ofCluster(t.leaveCommand()),
 		t.reading(t.statusCommand()), t.reading(t.methodsCommand()), t.ofCluster(t.reading(t.checkCommand())),
 		t.ofCluster(t.reading(t.planCommand())),
-		t.ofCluster(t.fenceCommand()), t.ofCluster(t.confirmCommand()),
+		t.ofCluster(t.unfenceCommand()), t.ofCluster(t.fenceCommand()), t.ofCluster(t.confirmCommand()),
 		t.reading(t.questionsCommand()), t.declineCommand(), t.reading(t.listenCommand()),
 		t.reading(t.historyCommand()), t.reading(t.eventsCommand()),
 		t.reading(t.grantsCommand()), t.runCommand(),

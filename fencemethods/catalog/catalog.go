@@ -15,10 +15,12 @@ import (
 	"github.com/o2fence/o2fence/fencemethods/ipban"
 	"github.com/o2fence/o2fence/fencemethods/ipmi"
 	"github.com/o2fence/o2fence/fencemethods/kdump"
+	"github.com/o2fence/o2fence/fencemethods/nvme"
 	"github.com/o2fence/o2fence/fencemethods/qmp"
 	"github.com/o2fence/o2fence/fencemethods/redfish"
 	"github.com/o2fence/o2fence/fencemethods/relay"
 	"github.com/o2fence/o2fence/fencemethods/sbd"
+	"github.com/o2fence/o2fence/fencemethods/scsi"
 	"github.com/o2fence/o2fence/fencemethods/snmp"
 	"github.com/o2fence/o2fence/fencemethods/testmethod"
 )
@@ -35,6 +37,8 @@ func Methods() []fencemethods.Method {
 		sbd.Method(),
 		relay.Method(),
 		ipban.Method(),
+		scsi.Method(),
+		nvme.Method(),
 		ask.Method(),
 		agent.Method(),
 		testmethod.Method(),

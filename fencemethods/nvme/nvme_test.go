@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+package nvme
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/o2fence/o2fence/fencemethods"
+	"github.com/o2fence/o2fence/fencemethods/fencetest"
+	"github.com/o2fence/o2fence/fencemethods/reserve"
+)
+
+const (
+	space1 = "uuid.123e4567-e89b-12d3-a456-426614174000"
+	space2 = "eui.0025385b71b0e2a1"
+)
+
+func newHost(number uint8, spaces ...*fake) *host {
+	h := &host{number: number, spaces: map[string]*fake{}}
+	for _, f := range spaces {
+		h.spaces[f.wwid] = f
+	}
+	return h
+}
+
+func (h *host) open(name string) ([]bus, error) {
+	if f := h.spaces[name]; f != nil {
+		return []bus{&handle{host: h, space: f}}, nil
+	}
+	return nil, nil
+}
+
+func (h *host) device(t *testing.T, node uint8, persist string) fencemethods.Device {
+	t.Helper()
+	var names []string
+	for name := range h.spaces {
+		names = append(names, name)
+	}
+	d, err := method(h.open).Open(
+		fencemethods.Target{Cluster: "web", Node: node, Name: "victim", Member: true, From: h.number},
+		map[string]string{"namespaces": strings.Join(names, ","), "persist": persist})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	return d
+}
+
+func (h *host) writes() bool {
+	for _, f := range h.spaces {
+		if f.writes(h) {
+			return true
+		}
+	}
+	return false
+}
+
+func within(t *testing.T, d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func pair(t *testing.T, spaces ...*fake) (a, b *host) {
+	t.Helper()
+	a, b = newHost(1, spaces...), newHost(2, spaces...)
+	for _, h := range []*host{a, b} {
+		if err := h.device(t, h.number, "yes").On(within(t, time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return a, b
+}
+
+func wantError(t *testing.T, err, kind error, text string) {
+	t.Helper()
+	e, ok := errors.AsType[*fencemethods.Error](err)
+	if !ok || !errors.Is(err, kind) || !strings.Contains(err.Error(), text) || e.Advice == "" {
+		t.Errorf("%v; want %v with %q", err, kind, text)
+	}
+}
+
+func wantState(t *testing.T, d fencemethods.Device, want fencemethods.State) {
+	t.Helper()
+	if got, err := d.Status(within(t, 2*time.Second)); got != want {
+		t.Errorf("Status = %v, %v; want %v", got, err, want)
+	}
+}
+
+func TestAFencedNodeWritesNoMore(t *testing.T) {
+	a, b := pair(t, &fake{wwid: space1, wide: true}, &fake{wwid: space2})
+	d := a.device(t, 2, "yes")
+	if err := d.Check(within(t, time.Minute)); err != nil {
+		t.Error(err)
+	}
+	wantState(t, d, fencemethods.On)
+	if err := d.Off(within(t, time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if b.writes() || !a.writes() {
+		t.Fatalf("FALSE SUCCESS: the fenced node writes %v, the other one %v", b.writes(), a.writes())
+	}
+	if n := a.spaces[space1].aborted; n != 1 {
+		t.Errorf("its commands were ended %d times", n)
+	}
+	wantState(t, d, fencemethods.Off)
+	wantError(t, d.On(within(t, time.Minute)), fencemethods.ErrUnsupported, "by itself")
+	wantError(t, b.device(t, 1, "yes").Off(within(t, time.Minute)), fencemethods.ErrRefused, "was fenced itself")
+	if err := b.device(t, 2, "yes").On(within(t, time.Minute)); err != nil || !b.writes() {
+		t.Errorf("back: %v; it writes: %v", err, b.writes())
+	}
+}
+
+// A host that has another key there, of an earlier cluster, gets ours.
+func TestAKeyOfBeforeIsReplaced(t *testing.T) {
+	f := &fake{wwid: space1}
+	a := newHost(1, f)
+	f.hosts = []registered{{a, 7}}
+	if err := a.device(t, 1, "yes").On(within(t, time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if f.hosts[0].key != reserve.KeyOf("web", 1) {
+		t.Errorf("its key is %v", f.hosts[0].key)
+	}
+}
+
+func TestAKeyThatIsMissingProvesNothingWithoutAReservation(t *testing.T) {
+	f := &fake{wwid: space1}
+	a, b := pair(t, f)
+	f.hosts, f.kind = f.hosts[:1], 0
+	d := a.device(t, 2, "yes")
+	wantState(t, d, fencemethods.On)
+	wantError(t, d.Off(within(t, time.Minute)), fencemethods.ErrRefused, "no reservation")
+	if !b.writes() {
+		t.Error("the fake is wrong")
+	}
+}
+
+func TestWhatTheStorageCannotDoIsSaid(t *testing.T) {
+	f := &fake{wwid: space1, noPersist: true}
+	a := newHost(1, f)
+	wantError(t, a.device(t, 1, "yes").On(within(t, time.Minute)), fencemethods.ErrRefused, "does not keep reservations")
+	if err := a.device(t, 1, "no").On(within(t, time.Minute)); err != nil {
+		t.Error(err)
+	}
+	wantError(t, a.device(t, 2, "yes").Off(within(t, time.Minute)), fencemethods.ErrRefused, "end with the storage's power")
+	if err := a.device(t, 2, "no").Off(within(t, time.Minute)); err != nil {
+		t.Error(err)
+	}
+	a.fault = func(c *command) (status, bool) { return statusOpcode, c.opcode == opReport }
+	wantError(t, a.device(t, 2, "no").Off(within(t, time.Minute)), fencemethods.ErrRefused, "does not know reservations")
+}
+
+func TestAnotherNamespaceIsRefused(t *testing.T) {
+	f := &fake{wwid: space1}
+	a, b := pair(t, f)
+	d := a.device(t, 2, "yes")
+	f.wwid = space2
+	wantError(t, d.Off(within(t, time.Minute)), fencemethods.ErrRefused, "another namespace")
+	if !b.writes() {
+		t.Error("the node was fenced by a namespace that is not its own")
+	}
+}
+
+func TestOffIsProven(t *testing.T) {
+	var mu sync.Mutex
+	hosts := map[string]*host{}
+	m := method(func(name string) ([]bus, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		return hosts[name].open(name)
+	})
+	open := m.New
+	m.New = func(t fencemethods.Target, v fencemethods.Values) (fencemethods.Device, error) {
+		t.Member = true // node 0
+		return open(t, v)
+	}
+	fencetest.Run(t, fencetest.Harness{
+		Method: m,
+		Many:   20,
+		Skip:   map[string]string{"off and on again": "only the node itself can register again: TestAFencedNodeWritesNoMore"},
+		Start: func(t *testing.T, machine *fencetest.Machine) fencetest.Peer {
+			mu.Lock()
+			f := &fake{wwid: fmt.Sprintf("eui.%016x", len(hosts)+1), kind: allRegistrants, lasting: true}
+			a, b := newHost(0, f), newHost(1, f)
+			hosts[f.wwid] = a
+			mu.Unlock()
+			gone := reserve.KeyOf("c", 1)
+			f.hosts = []registered{{a, reserve.KeyOf("c", 0)}, {b, gone}}
+			f.deaf = func() bool {
+				_ = machine.SetOn(false)
+				on, err := machine.On()
+				return on || err != nil
+			}
+			f.broken = func() bool {
+				on, err := machine.On()
+				if err == nil && !on {
+					f.hosts = slices.DeleteFunc(f.hosts, func(r registered) bool { return r.key == gone })
+				}
+				return err != nil
+			}
+			return fencetest.Peer{Params: map[string]string{"namespaces": f.wwid}}
+		},
+	})
+}
+
+func TestBadParametersAreRefused(t *testing.T) {
+	for _, c := range []struct{ key, value, text string }{
+		{"namespaces", "/dev/nvme0n1", "is no disk"},
+		{"namespaces", "eui.0025", "is no disk"},
+		{"namespaces", "uuid.123e4567-e89b-12d3-a456-42661417400", "is no disk"},
+		{"namespaces", "uuid.123e4567e89b-12d3-a456-4266-14174000", "is no disk"},
+		{"namespaces", space2 + "," + space2, "twice"},
+		{"persist", "1", "yes, no"},
+		{"namespace", space1, `did you mean "namespaces"?`},
+	} {
+		p := map[string]string{"namespaces": space1}
+		p[c.key] = c.value
+		_, err := Method().Parse(p)
+		e, ok := errors.AsType[*fencemethods.ParamError](err)
+		if !ok || e.Key != c.key || !strings.Contains(err.Error(), c.text) {
+			t.Errorf("%s = %s: %v; want %q", c.key, c.value, err, c.text)
+		}
+	}
+}
+
+func TestAFenceAllocatesNothing(t *testing.T) {
+	f := &still{theirs: true}
+	d, err := method(func(string) ([]bus, error) { return []bus{f}, nil }).Open(
+		fencemethods.Target{Cluster: "web", Node: 2, Member: true, From: 1}, map[string]string{"namespaces": space1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	f.id = identification(space1)
+	f.reports = [2][]byte{reportOf(1), reportOf(1, 2)}
+	ctx := within(t, time.Minute)
+	if n := testing.AllocsPerRun(100, func() {
+		f.theirs = true
+		if err := d.Off(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}); n > 0 {
+		t.Errorf("a fence allocates %v times", n)
+	}
+}
+
+// A still is a namespace that answers from fixed texts, without allocating.
+type still struct {
+	data    [bufferLen]byte
+	id      []byte
+	reports [2][]byte
+	theirs  bool
+}
+
+func (f *still) name() string   { return "nvme0n1" }
+func (f *still) buffer() []byte { return f.data[:] }
+func (f *still) close() error   { return nil }
+
+func (f *still) send(c *command) (status, error) {
+	switch {
+	case c.opcode == opIdentify:
+		copy(c.data, f.id)
+	case c.opcode == opAcquire:
+		f.theirs = false
+	case f.theirs:
+		copy(c.data, f.reports[1])
+	default:
+		copy(c.data, f.reports[0])
+	}
+	return statusGood, nil
+}
+
+// reportOf is the report of 128-bit hosts on which these nodes are registered.
+func reportOf(nodes ...uint8) []byte {
+	f := &fake{kind: allRegistrants, lasting: true, wide: true}
+	for _, n := range nodes {
+		f.hosts = append(f.hosts, registered{nil, reserve.KeyOf("web", n)})
+	}
+	c := &command{opcode: opReport, dw11: extended, data: make([]byte, 64*(1+len(nodes)))}
+	f.report(c)
+	return c.data
+}
+
+func FuzzDecode(f *testing.F) {
+	f.Add(identification(space1), true)
+	f.Add(reportOf(1, 2), true)
+	f.Add(make([]byte, 24), false)
+	f.Fuzz(func(t *testing.T, p []byte, long bool) {
+		isNamespace(p, space1)
+		table, ok := readReport(p, long, reserve.KeyOf("web", 1), reserve.KeyOf("web", 2))
+		if !ok && table != (reserve.Table{}) || table.Right && !table.Held || 24*(table.Mine+table.Theirs) > len(p) {
+			t.Errorf("%+v, %v of %x", table, ok, p)
+		}
+	})
+}

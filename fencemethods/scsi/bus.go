@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+package scsi
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// bufferLen is the memory of a path. It takes 2047 keys.
+const bufferLen = 16 << 10
+
+// A bus takes commands to a disk and brings back what it says.
+type bus interface {
+	name() string
+	// buffer is for the data of all commands.
+	buffer() []byte
+	// send carries a command out. An error says that the disk has not answered.
+	send(*command) error
+	close() error
+}
+
+// A command is a SCSI command and what came of it.
+type command struct {
+	cdb  []byte
+	out  bool   // data goes to the disk
+	data []byte // at the beginning of the buffer
+
+	status byte
+	read   int // bytes of data that came
+	sense  []byte
+}
+
+// A node is the device file of a path. It is opened for reading only, which suffices with
+// CAP_SYS_RAWIO: when one that was opened for writing is closed, udev looks at the disk anew.
+type node struct {
+	file  string
+	fd    int
+	data  []byte // mapped: a buffer that is not aligned the kernel would copy, into new pages
+	head  sgIO
+	sense [64]byte
+}
+
+// struct sg_io_hdr of scsi/sg.h.
+type sgIO struct {
+	interfaceID  int32
+	direction    int32
+	cmdLen       uint8
+	senseMax     uint8
+	_            uint16 // iovec_count
+	dataLen      uint32
+	data         uintptr
+	cmd          uintptr
+	sense        uintptr
+	timeout      uint32 // ms
+	flags        uint32
+	_            int32   // pack_id
+	_            uintptr // usr_ptr
+	status       uint8
+	_            uint8 // masked_status
+	_            uint8 // msg_status
+	senseLen     uint8
+	hostStatus   uint16
+	driverStatus uint16
+	residual     int32
+	_            uint32 // duration
+	_            uint32 // info
+}
+
+const (
+	sgIOCall = 0x2285 // SG_IO
+	toDisk   = -2     // SG_DXFER_TO_DEV
+	fromDisk = -3     // SG_DXFER_FROM_DEV
+
+	// commandTime in ms is that of the disk's ordinary commands: with a shorter one the kernel would
+	// reset a disk that is merely slow, under everybody who uses it.
+	commandTime = 30000
+
+	// driverSense says only that there is sense data; kernels before 5.14 set it.
+	driverSense = 8
+)
+
+// sysfs finds disks below a root.
+type sysfs struct{ root string }
+
+// open opens all paths to a disk. That there is none is no error.
+func (s sysfs) open(wwid string) ([]bus, error) {
+	files, err := filepath.Glob(filepath.Join(s.root, "sys/block/sd*/device/wwid"))
+	if err != nil {
+		return nil, err
+	}
+	var paths []bus
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil || strings.TrimSpace(string(text)) != wwid {
+			continue // one that has just gone is none of ours either
+		}
+		path, err := openNode(s.root, filepath.Base(filepath.Dir(filepath.Dir(file))))
+		if err != nil {
+			return paths, err
+		}
+		paths = append(paths, path)
+	}
+	return paths, nil
+}
+
+func openNode(root, name string) (*node, error) {
+	number, err := os.ReadFile(filepath.Join(root, "sys/block", name, "dev"))
+	if err != nil {
+		return nil, err
+	}
+	n := &node{file: name}
+	if n.fd, err = unix.Open(filepath.Join(root, "dev", name), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	var stat unix.Stat_t
+	if err = unix.Fstat(n.fd, &stat); err == nil && fmt.Sprintf("%d:%d", unix.Major(stat.Rdev), unix.Minor(stat.Rdev)) != strings.TrimSpace(string(number)) {
+		err = fmt.Errorf("/dev/%s is another device than /sys/block/%s", name, name)
+	}
+	if err == nil {
+		n.data, err = unix.Mmap(-1, 0, bufferLen, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE)
+	}
+	if err != nil {
+		unix.Close(n.fd)
+		return nil, err
+	}
+	return n, nil
+}
+
+func (n *node) name() string { return n.file }
+
+func (n *node) buffer() []byte { return n.data }
+
+// A hostError is a command that did not reach the disk, or whose answer did not come back: what the
+// host adapter and the driver say of it.
+type hostError uint32
+
+func (e hostError) Error() string { return "host status 0x" + strconv.FormatUint(uint64(e), 16) }
+
+func (n *node) send(c *command) error {
+	direction := int32(fromDisk)
+	if c.out {
+		direction = toDisk
+	}
+	n.head = sgIO{
+		interfaceID: 'S', direction: direction, timeout: commandTime,
+		cmdLen: uint8(len(c.cdb)), cmd: uintptr(unsafe.Pointer(&c.cdb[0])),
+		dataLen: uint32(len(c.data)), data: uintptr(unsafe.Pointer(&c.data[0])),
+		senseMax: uint8(len(n.sense)), sense: uintptr(unsafe.Pointer(&n.sense[0])),
+	}
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(n.fd), sgIOCall, uintptr(unsafe.Pointer(&n.head)))
+	runtime.KeepAlive(c)
+	switch h := &n.head; {
+	case errno != 0:
+		return errno
+	case h.hostStatus != 0, h.driverStatus&^driverSense != 0:
+		return hostError(uint32(h.driverStatus)<<16 | uint32(h.hostStatus))
+	}
+	c.status, c.sense = n.head.status, n.sense[:min(int(n.head.senseLen), len(n.sense))]
+	c.read = len(c.data) - int(min(max(n.head.residual, 0), int32(len(c.data))))
+	return nil
+}
+
+func (n *node) close() error {
+	err := unix.Close(n.fd)
+	if e := unix.Munmap(n.data); err == nil {
+		err = e
+	}
+	return err
+}
