@@ -81,12 +81,12 @@ func (g *opened) guard(watch *filter.Watch) error {
 		if err := watch.Wait(); err != nil {
 			return err
 		}
-		made, err := g.Restore()
+		changed, err := g.Restore()
 		switch {
 		case err != nil:
 			warn("SOMEBODY MAY HAVE LET BANNED NODES IN: the packet filter cannot be read or made again: %v", err)
-		case made:
-			warn("SOMEBODY HAS ALTERED THE PACKET FILTER: it is made again. Banned nodes may have got through meanwhile")
+		case changed:
+			warn("SOMEBODY HAS ALTERED THE PACKET FILTER: it is put right. Banned nodes may have got through meanwhile")
 		}
 	}
 }

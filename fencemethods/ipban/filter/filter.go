@@ -63,22 +63,24 @@ func (f *Filter) Close() error {
 	return err
 }
 
-// Ban has the table stand, with these addresses in it beside those that are. It tells whether the table
-// had to be made. To ban what is banned changes nothing.
-func (f *Filter) Ban(addrs []netip.Addr) (made bool, err error) {
+// Ban has the table stand, with these addresses in it beside those that are. It tells whether anything had
+// to be done for that.
+func (f *Filter) Ban(addrs []netip.Addr) (changed bool, err error) {
 	err = f.use(func(l *link) error {
 		old, err := l.consistent(f.read)
+		missing := without(addrs, old)
 		switch {
 		case errors.Is(err, ErrAltered):
-			made = true
+			changed = true
 			// What another has left in its sets stays banned: nobody has let it in.
 			return l.replace(f.plan(), union(l.leftovers(f.plan()), addrs))
-		case err != nil:
+		case err != nil, len(missing) == 0:
 			return err
 		}
-		return l.add(f.plan(), without(addrs, old))
+		changed = true
+		return l.add(f.plan(), missing)
 	})
-	return made, err
+	return changed, err
 }
 
 // Allow takes addresses out of the table. It does not mind those that are not in it.

@@ -66,6 +66,9 @@ func TestBansAreReadBack(t *testing.T) {
 			one := addrs("198.18.0.1", "198.18.0.2", "2001:db8::1")
 			mustBan(t, f, one...)
 			mustBanned(t, f, one...)
+			if changed, err := f.Ban(one); changed || err != nil {
+				t.Errorf("banned twice: %v, %v", changed, err)
+			}
 			mustBan(t, f, append(addrs("198.18.0.9"), one...)...)
 			mustBanned(t, f, addrs("198.18.0.1", "198.18.0.2", "198.18.0.9", "2001:db8::1")...)
 			if err := f.Allow(addrs("198.18.0.2", "2001:db8::1", "198.18.0.77")); err != nil {
@@ -109,9 +112,9 @@ func TestATableThatWasAlteredIsFoundAndMadeAnew(t *testing.T) {
 			if err := f.Allow(addrs("198.18.0.1")); !errors.Is(err, ErrAltered) {
 				t.Errorf("Allow: %v", err)
 			}
-			made, err := f.Ban(addrs("198.18.0.2"))
-			if err != nil || !made {
-				t.Fatalf("Ban = %v, %v", made, err)
+			changed, err := f.Ban(addrs("198.18.0.2"))
+			if err != nil || !changed {
+				t.Fatalf("Ban = %v, %v", changed, err)
 			}
 			if c.lost {
 				got, err := f.Banned()

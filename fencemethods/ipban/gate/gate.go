@@ -26,7 +26,7 @@ import (
 
 // A Filter drops all packets from and to addresses: a *filter.Filter.
 type Filter interface {
-	Ban([]netip.Addr) (made bool, err error)
+	Ban([]netip.Addr) (changed bool, err error)
 	Allow([]netip.Addr) error
 	Banned() ([]netip.Addr, error)
 }
@@ -41,7 +41,7 @@ type Gate struct {
 	nodes  []*Node
 
 	mu    sync.Mutex    // one change of filter and store at a time
-	epoch atomic.Uint64 // counts how often the filter had to be made anew: proofs from before are none
+	epoch atomic.Uint64 // counts how often the filter had to be put right: proofs from before are none
 }
 
 // StateFile is where bans are kept over a restart.
@@ -71,14 +71,14 @@ func Open(c *config.IPBan, f Filter, stateName string) (*Gate, error) {
 // Nodes are those of the configuration, in its order.
 func (g *Gate) Nodes() []*Node { return g.nodes }
 
-// Restore bans whoever was banned before, and has the filter stand. It tells whether that had to be made:
-// at the first start, or because somebody has altered it since.
-func (g *Gate) Restore() (made bool, err error) {
+// Restore bans whoever was banned before, and has the filter stand. It tells whether anything had to be
+// done for that: at the first start, or because somebody has altered the filter since.
+func (g *Gate) Restore() (changed bool, err error) {
 	err = g.change(func(kept state) error {
-		made, err = g.ban(g.addresses(kept))
+		changed, err = g.restore(kept)
 		return err
 	})
-	return made, err
+	return changed, err
 }
 
 // change is the one way to filter and store, for this process and others.
@@ -97,13 +97,13 @@ func (g *Gate) change(do func(kept state) error) error {
 	return do(kept)
 }
 
-// ban is called within change.
-func (g *Gate) ban(addrs []netip.Addr) (made bool, err error) {
-	made, err = g.filter.Ban(addrs)
-	if made {
+// restore is called within change.
+func (g *Gate) restore(kept state) (changed bool, err error) {
+	changed, err = g.filter.Ban(g.addresses(kept))
+	if changed {
 		g.epoch.Add(1)
 	}
-	return made, err
+	return changed, err
 }
 
 // addresses are those that the nodes had when they were banned, and those that they have now.

@@ -186,20 +186,27 @@ func TestABanOutlivesProcessAndRules(t *testing.T) {
 	x.mustStatus(0, fencemethods.Off)
 }
 
-func TestRulesThatAreLostAreMadeAgainAndTheProofWithThem(t *testing.T) {
-	x := newFixture(t)
-	x.mustOff(0)
-	x.here.Run("nft", "flush ruleset")
-	_, near := x.connect("198.18.4.1") // which only now is possible
-	if made, err := x.Restore(); !made || err != nil {
-		t.Fatalf("Restore = %v, %v", made, err)
-	}
-	x.mustOff(0)
-	if _, err := near.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
-		t.Errorf("a connection from meanwhile: %v", err)
-	}
-	if made, err := x.Restore(); made || err != nil {
-		t.Errorf("Restore of rules that stand = %v, %v", made, err)
+func TestAFilterThatWasAlteredIsPutRightAndTheProofWithIt(t *testing.T) {
+	for name, script := range map[string]string{
+		"all rules":   "flush ruleset",
+		"one address": "delete element inet o2fence banned4 { 198.18.4.1 }",
+	} {
+		t.Run(name, func(t *testing.T) {
+			x := newFixture(t)
+			x.mustOff(0)
+			x.here.Run("nft", script)
+			_, near := x.connect("198.18.4.1") // which only now is possible
+			if changed, err := x.Restore(); !changed || err != nil {
+				t.Fatalf("Restore = %v, %v", changed, err)
+			}
+			x.mustOff(0)
+			if _, err := near.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
+				t.Errorf("a connection from meanwhile: %v", err)
+			}
+			if changed, err := x.Restore(); changed || err != nil {
+				t.Errorf("Restore of a filter that stands = %v, %v", changed, err)
+			}
+		})
 	}
 }
 

@@ -65,8 +65,11 @@ func (n *Node) Off(ctx context.Context) error {
 func (n *Node) ban() error {
 	g := n.gate
 	err := g.change(func(kept state) error {
-		// The filter comes first: what follows may take its time.
-		if _, err := g.ban(slices.Concat(g.addresses(kept), n.Addresses)); err != nil {
+		if _, err := g.restore(kept); err != nil {
+			return err
+		}
+		// The filter comes before the disk, which may take its time.
+		if _, err := g.filter.Ban(n.Addresses); err != nil {
 			return err
 		}
 		if n.banned.IsZero() || !kept.has(n.Target) { // which another process may have let in since
