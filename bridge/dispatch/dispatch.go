@@ -35,6 +35,11 @@ type Job struct {
 	Method string
 	Params []byte // as the node was joined with
 	Device fencemethods.Device
+
+	// Several says that the Device is several, of which some may be off and others not: its On looks
+	// for itself which it has to switch on.
+	Several bool
+	tried   bool // since the node was last powered on; the worker's own
 }
 
 // A Node is a node with the methods that this bridge carries for it.

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/o2fence/o2fence/bridge/uapi"
 	"github.com/o2fence/o2fence/fencemethods"
 )
 
@@ -94,6 +95,31 @@ func TestANodeThatSomebodyElsePoweredOnIsLeftAlone(t *testing.T) {
 		device.set(fencemethods.On)
 		after(10 * delay)
 		device.want(t, fencemethods.On, 0)
+	})
+}
+
+// Of two power strips one has obeyed before that failed: the node is not off, and the strip is. Then
+// the next method has fenced the node.
+func TestWhatIsOffOfSeveralDevicesIsPoweredOnToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		strips, bmc := &stub{off: hang}, &stub{}
+		nodes := thenOn(1, strips)
+		nodes[0].Jobs[0].Several = true
+		nodes[0].Jobs = append(nodes[0].Jobs, Job{Method: "stub", Params: []byte("bmc"), Device: bmc})
+		f := serve(t, nodes)
+		f.initiate(1, 7)
+		<-f.answers
+		strips.set(fencemethods.On) // as it says when one of them is
+		f.asked <- order(t, uapi.CmdInitiate, 1, 7, "bmc")
+		<-f.answers
+		after(delay)
+		bmc.want(t, fencemethods.On, 1)
+		strips.want(t, fencemethods.On, 1)
+		f.asked <- order(t, uapi.CmdInitiate, 1, 8, "bmc") // for which the strips were not needed
+		<-f.answers
+		after(delay)
+		bmc.want(t, fencemethods.On, 2)
+		strips.want(t, fencemethods.On, 1)
 	})
 }
 

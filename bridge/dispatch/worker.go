@@ -257,7 +257,7 @@ func (w *worker) carryOut() bool {
 	job, err := w.job(), errStaleConfig
 	if job != nil {
 		err = job.Device.Off(w.limit)
-		w.fenced = job
+		w.fenced, job.tried = job, true
 	}
 	if w.end() {
 		w.answer.Attempt, w.answer.Errmsg = w.current.Attempt, w.note.Take()
@@ -289,7 +289,7 @@ func (w *worker) restore() {
 	defer w.d.ended()
 	settled, err := w.d.options.Settled(w.limit, w.node.Cluster, w.node.Number)
 	if err == nil && settled {
-		err = powerUp(w.limit, w.fenced.Device)
+		err = w.powerUp()
 	}
 	w.limit.Stop()
 	switch {
@@ -300,11 +300,28 @@ func (w *worker) restore() {
 	}
 }
 
+// powerUp powers on by the method that fenced the node. Several devices that were tried before it may have
+// gone off by halves.
+func (w *worker) powerUp() error {
+	err := w.fenced.powerUp(w.limit)
+	for i := range w.node.Jobs {
+		job := &w.node.Jobs[i]
+		if job.tried && job.Several && job != w.fenced {
+			err = errors.Join(err, job.powerUp(w.limit))
+		}
+		job.tried = job.tried && err != nil
+	}
+	return err
+}
+
 // powerUp leaves a node alone that somebody else has powered on, or that was never off.
-func powerUp(ctx context.Context, device fencemethods.Device) error {
-	state, err := device.Status(ctx)
+func (j *Job) powerUp(ctx context.Context) error {
+	if j.Several {
+		return j.Device.On(ctx)
+	}
+	state, err := j.Device.Status(ctx)
 	if err != nil || state != fencemethods.Off {
 		return err
 	}
-	return device.On(ctx)
+	return j.Device.On(ctx)
 }

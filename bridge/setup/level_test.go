@@ -67,6 +67,9 @@ func openLevels(t *testing.T, begin func()) (*Bridge, string) {
 func TestALevelIsCarriedAsOneMethod(t *testing.T) {
 	var begun atomic.Int32
 	bridge, commands := openLevels(t, func() { begun.Add(1) })
+	if !bridge.Nodes[0].Jobs[0].Several {
+		t.Error("it is powered on again as if it were one device")
+	}
 	if diff := cmp.Diff([]string{"test+test", "test|test"}, bridge.Methods); diff != "" {
 		t.Error(diff)
 	}

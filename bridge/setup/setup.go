@@ -268,7 +268,9 @@ func (b *Bridge) add(c *config.Cluster, n config.Node, begin func()) error {
 		if err != nil {
 			return err
 		}
-		node.Jobs = append(node.Jobs, dispatch.Job{Method: s.Method, Params: s.Params, Device: device})
+		node.Jobs = append(node.Jobs, dispatch.Job{
+			Method: s.Method, Params: s.Params, Device: device, Several: s.Level != config.NoLevel,
+		})
 		if !slices.Contains(b.Methods, s.Method) {
 			b.Methods = append(b.Methods, s.Method)
 		}

@@ -161,7 +161,7 @@ func (l *level) allOff() bool {
 	return all
 }
 
-// On undoes Off with all members that can.
+// On switches on whatever of the level is off, as far as its members can.
 func (l *level) On(ctx context.Context) error {
 	if !l.each(ctx, on) {
 		return l.giveUp(ctx)

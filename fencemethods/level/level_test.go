@@ -384,22 +384,26 @@ func TestStatesOfTheMembersTogether(t *testing.T) {
 	}
 }
 
-func TestOnTurnsAllOn(t *testing.T) {
+func TestOnSwitchesOnWhateverIsOff(t *testing.T) {
+	const off, on = fencemethods.Off, fencemethods.On
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	cannot := func(context.Context) error { return fencemethods.ErrUnsupported }
-	first, second := &stub{state: fencemethods.Off}, &stub{state: fencemethods.Off}
-	if err := openLevel(t, All, first, &stub{on: cannot}, second).On(ctx); err != nil {
+	mustNot := func(context.Context) error { t.Error("switched on, though it is not off"); return nil }
+	first, second := &stub{state: off}, &stub{state: off}
+	half := openLevel(t, All, first, &stub{state: off, on: cannot}, &stub{state: on, on: mustNot}, second)
+	if err := half.On(ctx); err != nil {
 		t.Error(err)
 	}
-	if first.state != fencemethods.On || second.state != fencemethods.On {
+	if first.state != on || second.state != on {
 		t.Error("not both are on")
 	}
-	if err := openLevel(t, Any, &stub{on: cannot}, &stub{on: cannot}).On(ctx); !errors.Is(err, fencemethods.ErrUnsupported) {
+	none := openLevel(t, Any, &stub{state: off, on: cannot}, &stub{state: off, on: cannot})
+	if err := none.On(ctx); !errors.Is(err, fencemethods.ErrUnsupported) {
 		t.Error(err)
 	}
-	broken := &stub{on: func(context.Context) error { return &fencemethods.Error{Kind: fencemethods.ErrUnreachable} }}
-	if err := openLevel(t, All, first, broken).On(ctx); !errors.Is(err, fencemethods.ErrUnreachable) {
+	broken := func(context.Context) error { return &fencemethods.Error{Kind: fencemethods.ErrUnreachable} }
+	if err := openLevel(t, All, first, &stub{state: off, on: broken}).On(ctx); !errors.Is(err, fencemethods.ErrUnreachable) {
 		t.Error(err)
 	}
 }

@@ -64,12 +64,21 @@ func (m *member) carryOut() {
 			m.err = m.Device.Off(m.limit)
 		}
 	case on:
-		m.err = m.Device.On(m.limit)
+		m.err = m.switchOn()
 	case status:
 		m.state, m.err = m.Device.Status(m.limit)
 	case check:
 		m.err = m.Device.Check(m.limit)
 	}
+}
+
+// switchOn leaves alone what is not off: a level that has failed half-way has switched off some.
+func (m *member) switchOn() error {
+	state, err := m.Device.Status(m.limit)
+	if err != nil || state != fencemethods.Off {
+		return err
+	}
+	return m.Device.On(m.limit)
 }
 
 // holdBack waits for a member's turn. With an error there is nothing to be done any more.
