@@ -132,9 +132,11 @@ func TestOldAnswersDoNotCount(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Fatal(err)
 	}
-	w.SetFault(tape.Play)
-	if err := d.Off(within(t, short)); !errors.Is(err, fencemethods.ErrTimeout) {
-		t.Errorf("%v, want %v", err, fencemethods.ErrTimeout)
+	for by, fault := range map[string]wire.Fault{"by the wire": tape.Play, "by a stranger": tape.Forge} {
+		w.SetFault(fault)
+		if err := d.Off(within(t, short)); !errors.Is(err, fencemethods.ErrTimeout) {
+			t.Errorf("%s: %v, want %v", by, err, fencemethods.ErrTimeout)
+		}
 	}
 }
 

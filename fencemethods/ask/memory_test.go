@@ -3,14 +3,10 @@
 package ask
 
 import (
-	"bufio"
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"os"
-	"os/exec"
 	"runtime"
 	"strings"
 	"testing"
@@ -19,25 +15,29 @@ import (
 	"github.com/o2fence/o2fence/fencemethods"
 	"github.com/o2fence/o2fence/fencemethods/ask/desk"
 	"github.com/o2fence/o2fence/fencemethods/ask/letter"
+	"github.com/o2fence/o2fence/fencemethods/fencetest"
 	"github.com/o2fence/o2fence/fencemethods/remote/message"
 )
 
-// serveVar makes this test binary an admin machine for another one, whose allocations are counted.
-const serveVar = "O2FENCE_TEST_SERVE_DESK"
+// serveVar makes this test binary an admin machine for another one, whose allocations are counted. There,
+// somebody confirms all that is asked, or nobody does.
+const (
+	serveVar = "O2FENCE_TEST_SERVE_DESK"
+	somebody = serveVar + "=somebody"
+	nobody   = serveVar + "=nobody"
+)
 
 func TestMain(m *testing.M) {
 	if os.Getenv(serveVar) == "" {
 		os.Exit(m.Run())
 	}
-	if err := serveDesk(); err != nil {
+	if err := serveDesk(os.Getenv(serveVar) == "somebody"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-// serveDesk says where it listens on standard output. It confirms all that it is asked when it is told
-// to on standard input, and ends with that.
-func serveDesk() error {
+func serveDesk(confirm bool) error {
 	d := desk.New()
 	l, err := desk.NewListener(d, netip.MustParseAddrPort("127.0.0.1:0"), []fencemethods.Secret{fencemethods.Secret(testKey)})
 	if err != nil {
@@ -47,43 +47,22 @@ func serveDesk() error {
 		for news := d.News(context.Background()); news != nil; news = d.News(context.Background()) {
 			for _, r := range news {
 				l.Tell(r)
+				if confirm && r.State == desk.Open {
+					_, _ = d.Answer(r.Request, r.Node, true, "ann", "pulled both cords")
+				}
 			}
 		}
 	}()
 	go func() { _ = l.Serve(context.Background()) }()
-	fmt.Println(l.Addr().Port())
-	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
-		for _, r := range d.Records() {
-			if r.State == desk.Open {
-				_, _ = d.Answer(r.Request, r.Node, true, "ann", "pulled both cords")
-			}
-		}
-	}
+	fencetest.ServeUntilTheEnd(l.Addr().Port())
 	return nil
 }
 
-// openApart returns a device whose admin machine is another process, and what has that confirm.
-func openApart(t testing.TB) (d *device, confirm func()) {
+// openApart returns a device whose admin machine is another process.
+func openApart(t testing.TB, who string) *device {
 	t.Helper()
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), serveVar+"=yes")
-	cmd.Stderr = os.Stderr
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { stdin.Close(); _ = cmd.Wait() })
 	var port int
-	if _, err := fmt.Fscan(stdout, &port); err != nil {
-		t.Fatal(err)
-	}
+	fencetest.Apart(t, who, nil, &port)
 	values, err := Method().Parse(params(t, port))
 	if err != nil {
 		t.Fatal(err)
@@ -93,12 +72,12 @@ func openApart(t testing.TB) (d *device, confirm func()) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { own.Close() })
-	return own.(*device), func() { _, _ = io.WriteString(stdin, "\n") }
+	return own.(*device)
 }
 
 // A question may stand for a day.
 func TestNothingIsAllocatedWhileSomebodyIsAsked(t *testing.T) {
-	d, _ := openApart(t)
+	d := openApart(t, nobody)
 	ctx, _ := serving(within(t, time.Minute), 7)
 	deadline, _ := ctx.Deadline()
 	d.begin(ctx, message.Off, deadline)
@@ -127,30 +106,18 @@ func TestNothingIsAllocatedWhileSomebodyIsAsked(t *testing.T) {
 
 // What is left are the words of the answer, and their way into the history.
 func TestAnAnswerAllocatesItsWords(t *testing.T) {
-	d, confirm := openApart(t)
+	d := openApart(t, somebody)
 	ctx, note := serving(within(t, patience), 7)
-	var before, after runtime.MemStats
-	ended := make(chan bool)
-	go func() { // so that Off is alone
-		defer close(ended)
-		runtime.ReadMemStats(&before)
+	got := testing.AllocsPerRun(5, func() {
 		if err := d.Off(ctx); err != nil {
-			t.Error(err)
+			t.Fatal(err)
 		}
-		runtime.ReadMemStats(&after)
-	}()
-	for {
-		select {
-		case <-ended:
-			n := after.Mallocs - before.Mallocs
-			t.Logf("%d allocations", n)
-			if n > 20 || note.Take() == "" {
-				t.Error("expected no more than 20, and who vouches")
-			}
-			return
-		case <-time.After(100 * time.Millisecond):
-			confirm()
+		if note.Take() == "" {
+			t.Error("nobody vouches")
 		}
+	})
+	if got > 20 {
+		t.Errorf("%v allocations", got)
 	}
 }
 
@@ -159,18 +126,7 @@ func TestMemoryStaysWithinTheBudget(t *testing.T) {
 	p := params(t, 9)
 	p["addrs"] = "127.0.0.9,127.0.0.10,127.0.0.11,127.0.0.12,127.0.0.13,127.0.0.14,127.0.0.15,127.0.0.16"
 	d := open(t, p, nil)
-	const seconds = 2
-	ctx := within(t, seconds*time.Second)
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	if err := d.Off(ctx); !errors.Is(err, fencemethods.ErrUnreachable) {
-		t.Error(err)
-	}
-	runtime.ReadMemStats(&after)
-	perMinute := (after.TotalAlloc - before.TotalAlloc) * 60 / seconds
-	if budget := uint64(Method().MemoryKiB) << 10; perMinute > budget {
-		t.Errorf("%d bytes a minute, more than the %d of MemoryKiB", perMinute, budget)
-	}
+	fencetest.WithinBudget(t, Method(), 0, 2*time.Second, d.Off)
 }
 
 func TestALetterHasRoom(t *testing.T) {

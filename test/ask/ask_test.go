@@ -236,7 +236,10 @@ func (f *fixture) bridge() (k *fakeKernel, params []byte) {
 		return err
 	})
 	k = &fakeKernel{t: f.t, orders: make(chan kernel.Initiate), answers: make(chan kernel.Answer, 1)}
-	d := dispatch.New(k, carried.Nodes, dispatch.Options{Idle: func() {}, Log: f.t.Logf, Begin: func() {}})
+	d := dispatch.New(k, carried.Nodes, dispatch.Options{
+		Settled: func(context.Context, string, uint32) (bool, error) { return true, nil },
+		Idle:    func() {}, Log: f.t.Logf, Begin: func() {},
+	})
 	var served sync.WaitGroup
 	served.Go(func() {
 		if err := d.Serve(); !errors.Is(err, os.ErrClosed) {
