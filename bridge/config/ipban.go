@@ -57,26 +57,25 @@ func ParseIPBan(file File) (*IPBan, error) {
 	f := ipBanFile{problems: &problems{file: file.Name}, owners: map[netip.Addr]owner{}}
 	stanzas := scan(f.problems, file.Text, fenceSyntax)
 	f.kinds(stanzas, "server", "node")
-	servers := 0
-	for _, s := range stanzas {
-		switch s.kind {
-		case "server":
-			if servers++; servers > 1 {
-				f.add(s.line, "expected one server stanza")
-				continue
-			}
-			f.server(s)
-		case "node":
-			f.node(s)
+	if servers := ofKind(stanzas, "server"); len(servers) == 0 {
+		f.add(1, "expected a server stanza")
+	} else {
+		f.server(servers[0])
+		for _, s := range servers[1:] {
+			f.add(s.line, "expected one server stanza")
 		}
 	}
-	if servers == 0 {
-		f.add(1, "expected a server stanza")
+	for _, s := range ofKind(stanzas, "node") {
+		f.node(s)
 	}
 	if err := f.err(); err != nil {
 		return nil, err
 	}
 	return &f.ban, nil
+}
+
+func ofKind(stanzas []stanza, kind string) []stanza {
+	return slices.DeleteFunc(slices.Clone(stanzas), func(s stanza) bool { return s.kind != kind })
 }
 
 // An ipBanFile is an ipban.conf while it is being read.

@@ -73,6 +73,31 @@ func TestExamplesOfIPBanAreAccepted(t *testing.T) {
 	}
 }
 
+// FuzzParseIPBan checks that no ban is of another node than was meant, or of everybody.
+func FuzzParseIPBan(f *testing.F) {
+	f.Add(ipBanConf)
+	server, nodes, _ := strings.Cut(ipBanConf, "\n\n")
+	f.Add(nodes + "\n" + server + "\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		b, err := ParseIPBan(File{"f", text})
+		if err != nil {
+			return
+		}
+		seen := map[netip.Addr]bool{b.Listen.Addr(): true}
+		for _, n := range b.Nodes {
+			if n.Name == "" || n.Cluster == "" || n.Number > 254 || len(n.Addresses) == 0 {
+				t.Errorf("%+v", n)
+			}
+			for _, a := range n.Addresses {
+				if !a.IsValid() || a.Is4In6() || a.IsUnspecified() || seen[a] {
+					t.Errorf("%v of %s", a, n.Name)
+				}
+				seen[a] = true
+			}
+		}
+	})
+}
+
 func TestIPBanThatIsWrongIsRefused(t *testing.T) {
 	for _, c := range []struct{ old, with, want string }{
 		{"listen = 192.0.2.50", "listen = storage1", `ipban.conf:2: listen: "storage1" is not an IP address; names are not looked up`},
@@ -88,6 +113,7 @@ func TestIPBanThatIsWrongIsRefused(t *testing.T) {
 		{"addresses = 198.51.100.2", "addresses = 198.51.100.0/24", `ipban.conf:17: addresses: "198.51.100.0/24" is not an IP address`},
 		{"addresses = 198.51.100.2", "addresses = fe80::1%eth0", "has a zone"},
 		{"addresses = 198.51.100.2", "addresses = 198.51.100.2,", "ipban.conf:17: addresses: expected different values, separated by commas"},
+		{"addresses = 198.51.100.2", "addresses = ::ffff:203.0.113.1", "ipban.conf:17: 203.0.113.1 is an address of web1 already"},
 		{"number = 2", "number = 1", "ipban.conf:13: cluster mycluster has a node 1 named web1 already"},
 		{"name = web2", "name = web1", "ipban.conf:13: cluster mycluster has a node 1 named web1 already"},
 		{"server:", "sever:", `ipban.conf:1: unknown stanza "sever:": expected one of server, node; did you mean "server"?`},
