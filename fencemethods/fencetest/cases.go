@@ -44,7 +44,7 @@ func cases() []testCase {
 		{"every answer twice", withstands(wire.Double), false},
 		{"answers out of order", survives(wire.Shuffle), false},
 		{"garbage and cut packets between", withstands(wire.Noise), false},
-		{"damaged answers between", survives(wire.Corrupt), false},
+		{"damaged answers between", survives(wire.Corrupt()), false},
 		{"answers from a stranger", strangerAnswers, false},
 		{"a stranger says off", strangerSaysOff, false},
 		{"all answers cut short", allCutShort, false},
