@@ -44,7 +44,7 @@ type Events struct {
 // Follow begins to collect the events of a node.
 func (r *Rig) Follow(ctx context.Context, m *vm.VM) (*Events, error) {
 	e := &Events{more: make(chan struct{})}
-	_, err := m.Start(ctx, vm.Command{Args: []string{r.program("o2fencectl"), "events", "--json"}, Stdout: e})
+	_, err := m.Start(ctx, vm.Command{Args: []string{r.Program("o2fencectl"), "events", "--json"}, Stdout: e})
 	if err != nil {
 		return nil, err
 	}

@@ -47,7 +47,7 @@ func (r *Rig) LoadCore(ctx context.Context, m *vm.VM) error {
 // StartRelay starts o2fence-relay and returns when it takes orders.
 func (r *Rig) StartRelay(ctx context.Context, m *vm.VM) (*Relay, error) {
 	relay := &Relay{out: &output{}}
-	args := []string{r.program("o2fence-relay"), "-listen", m.Address().String(), "-key-file", keyFile}
+	args := []string{r.Program("o2fence-relay"), "-listen", m.Address().String(), "-key-file", keyFile}
 	var err error
 	relay.Process, err = m.Start(ctx, vm.Command{Args: args, Stdout: relay.out, Stderr: relay.out})
 	if err != nil {

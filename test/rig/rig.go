@@ -156,7 +156,7 @@ func (r *Rig) Install(ctx context.Context, m *vm.VM) error {
 // StartBridge starts the daemon in a node and returns when it carries its methods.
 func (r *Rig) StartBridge(ctx context.Context, m *vm.VM) (*vm.Process, error) {
 	out := &output{}
-	p, err := m.Start(ctx, vm.Command{Args: []string{r.program("o2fenced")}, Stdout: out, Stderr: out})
+	p, err := m.Start(ctx, vm.Command{Args: []string{r.Program("o2fenced")}, Stdout: out, Stderr: out})
 	if err != nil {
 		return nil, err
 	}
@@ -199,11 +199,11 @@ func (r *Rig) carried(ctx context.Context, m *vm.VM) (bool, error) {
 
 // Ctl runs o2fencectl in a node and returns what it prints.
 func (r *Rig) Ctl(ctx context.Context, m *vm.VM, args ...string) (string, error) {
-	return m.Run(ctx, append([]string{r.program("o2fencectl")}, args...)...)
+	return m.Run(ctx, append([]string{r.Program("o2fencectl")}, args...)...)
 }
 
-// program is a program's path, the same in the host and in the guests.
-func (r *Rig) program(name string) string { return filepath.Join(r.root, "build", "bin", name) }
+// Program is a program's path, the same in the host and in the guests.
+func (r *Rig) Program(name string) string { return filepath.Join(r.root, "build", "bin", name) }
 
 // Protect brings o2fence up in a node, as its services do, and returns when it has joined.
 func (r *Rig) Protect(ctx context.Context, m *vm.VM) error {
@@ -216,7 +216,7 @@ func (r *Rig) Protect(ctx context.Context, m *vm.VM) error {
 	if _, err := r.Ctl(ctx, m, "join"); err != nil {
 		return err
 	}
-	_, err := m.Start(ctx, vm.Command{Args: []string{r.program("o2fencectl"), "watch"}})
+	_, err := m.Start(ctx, vm.Command{Args: []string{r.Program("o2fencectl"), "watch"}})
 	return err
 }
 
