@@ -140,7 +140,7 @@ func slowToGoOff(x *trial) {
 // What is not there does not get any current, either: that is not what was asked.
 func wrongOutlet(x *trial) {
 	if x.peer.Nowhere == nil {
-		x.Skip("this device has nothing to choose from, it is one machine's own")
+		x.Skip("there is no outlet, port or slot to name")
 	}
 	x.leadAstray(x.peer.Nowhere(x.T))
 }
