@@ -65,6 +65,9 @@ type Options struct {
 	// Begin is called once by each goroutine that carries out orders or answers, and has returned in
 	// all of them before the first is taken: the time to grow its stack.
 	Begin func()
+	// Proven is called when a node was proven off, before that is answered, if it is not nil. It is on the
+	// path, and called by several goroutines at once.
+	Proven func()
 }
 
 // A Dispatcher serves one bridge.

@@ -49,6 +49,35 @@ func TestADeviceIsToldWhichRequestItServes(t *testing.T) {
 	})
 }
 
+// What others need of memory is given up when it is certain that they may go on, and not before.
+func TestProvenIsCalledBeforeTheAnswerAndOnlyWhenTheNodeIsOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fixture{t: t, fakeKernel: newFakeKernel(), served: make(chan error, 1)}
+		proven, answered := 0, 0
+		f.taken = func(context.Context) error {
+			answered = proven
+			return nil
+		}
+		unreachable := &fencemethods.Error{Kind: fencemethods.ErrUnreachable, Detail: "no answer"}
+		nodes := []Node{node(1, &stub{off: func(context.Context) error { return unreachable }}), node(2, &stub{})}
+		d := New(f, nodes, Options{
+			Settled: f.isSettled, Idle: f.countIdle, Log: f.print, Begin: f.begin, Proven: func() { proven++ },
+		})
+		go func() { f.served <- d.Serve() }()
+		defer f.close()
+		f.initiate(1, 7)
+		if <-f.answers; proven != 0 {
+			t.Error("called for a node that was not proven off")
+		}
+		f.initiate(2, 8)
+		<-f.answers
+		synctest.Wait()
+		if proven != 1 || answered != 1 {
+			t.Errorf("called %d times, %d before the answer", proven, answered)
+		}
+	})
+}
+
 func TestAFailureIsReportedWithItsErrnoAndText(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		unreachable := &fencemethods.Error{Kind: fencemethods.ErrUnreachable, Detail: "no answer"}

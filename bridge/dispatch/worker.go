@@ -259,6 +259,9 @@ func (w *worker) carryOut() bool {
 		err = job.Device.Off(w.limit)
 		w.fenced, job.tried = job, true
 	}
+	if err == nil && w.d.options.Proven != nil {
+		w.d.options.Proven()
+	}
 	if w.end() {
 		w.answer.Attempt, w.answer.Errmsg = w.current.Attempt, w.note.Take()
 		w.d.answer(w.reply, &w.answer, err)

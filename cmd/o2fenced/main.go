@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 
@@ -41,6 +42,11 @@ const (
 	// threads may be blocked in system calls at a time: the one that receives, one that waits for the
 	// network, one that answers, one that asks whether a node is settled, one that logs.
 	threads = 5
+
+	// ballastKiB is free when OCFS2 begins to recover: for a kernel thread, and what that asks for.
+	ballastKiB = 8192
+	// ballastTime is more than recovery takes.
+	ballastTime = time.Minute
 
 	log service.Log = "o2fenced"
 )
@@ -169,9 +175,14 @@ func (s *server) serve(ctx context.Context, reserve memsafe.Reserve) error {
 	if err := service.MarkSockets(ctx, s.client, reserve); err != nil {
 		return err
 	}
+	ballast, err := memsafe.TakeBallast(ballastKiB, reserve)
+	if err != nil {
+		return err
+	}
+	go ballast.Refill(ctx, ballastTime)
 	d := dispatch.New(s.bridge, s.carried.Nodes, dispatch.Options{
 		Settled: setup.Settled, Idle: service.NewSweeper(ownHeapKiB/4, memsafe.Collect).Sweep, Log: log.Printf,
-		Begin: service.GrowStack,
+		Begin: service.GrowStack, Proven: ballast.Drop,
 	})
 	if err := s.resume(ctx, d); err != nil {
 		return err
