@@ -17,7 +17,7 @@ MISSED   ?= 5
 # Virtual machines boot the kernel that the modules were built for, whatever else is installed.
 export O2FENCE_KERNEL = $(RELEASE)
 
-.PHONY: all help deps modules programs demo test short conformance bench-methods bench-upcall style check loc install clean
+.PHONY: all help deps modules programs demo test short bench-methods bench-upcall bench-pressure style check loc install clean
 
 all: modules programs
 
@@ -27,9 +27,9 @@ help:
 	@echo 'make demo        the demonstration; MISSED=3 notices a dead node sooner'
 	@echo 'make test        all tests; RELEASE=... on another kernel that is installed, with its headers'
 	@echo 'make short       the tests without virtual machines'
-	@echo 'make conformance     docs/conformance.md: what methods, and others, say of devices that fail'
 	@echo 'make bench-methods   fence methods against the agents of Debian, into build/bench/'
 	@echo 'make bench-upcall    what calling a fence method costs, beside what others do'
+	@echo 'make bench-pressure  fences while memory reclaim waits for the fence, beside what others do'
 	@echo 'make style       formatters, vet, staticcheck, checkpatch, sparse'
 	@echo 'make loc         count the kernel code'
 	@echo 'make install     onto this machine, or below DESTDIR'
@@ -56,16 +56,16 @@ bench-upcall: deps modules programs
 	@scripts/deps bench
 	go run ./test/bench/upcall
 
+bench-pressure: deps modules programs
+	@scripts/deps bench
+	go run ./test/bench/pressure
+
 test: deps modules programs
 	@scripts/deps test
 	go test -p 1 -timeout 45m ./...
 
 short: programs
 	go test -short ./...
-
-conformance: deps
-	@scripts/deps test
-	go run ./test/conformance $(METHODS)
 
 bench-methods:
 	@scripts/deps bench

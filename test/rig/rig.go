@@ -118,7 +118,7 @@ func (r *Rig) fenceConf(cfg Config) string {
 	}
 	b.WriteString(cfg.Cluster)
 	for i, m := range r.Nodes {
-		fmt.Fprintf(&b, "\nfence:\n\tnode = %s\n", m.Name())
+		fmt.Fprintf(&b, "\nfence:\n\tcluster = %s\n\tnode = %s\n", vm.ClusterName, m.Name())
 		switch {
 		case cfg.Relay.IsValid():
 			fmt.Fprintf(&b, "\tmethod = relay\n\taddrs = %s\n\tkey_file = %s\n", cfg.Relay, keyFile)
@@ -130,6 +130,9 @@ func (r *Rig) fenceConf(cfg Config) string {
 	}
 	return b.String()
 }
+
+// Conf is the nodes' fence.conf.
+func (r *Rig) Conf() string { return r.conf }
 
 // Install gives a node that is up its configuration and loads the modules.
 func (r *Rig) Install(ctx context.Context, m *vm.VM) error {
@@ -153,10 +156,11 @@ func (r *Rig) Install(ctx context.Context, m *vm.VM) error {
 	return nil
 }
 
-// StartBridge starts the daemon in a node and returns when it carries its methods.
-func (r *Rig) StartBridge(ctx context.Context, m *vm.VM) (*vm.Process, error) {
+// StartBridge starts the daemon in a node, with these further arguments, and returns when it carries
+// its methods.
+func (r *Rig) StartBridge(ctx context.Context, m *vm.VM, args ...string) (*vm.Process, error) {
 	out := &output{}
-	p, err := m.Start(ctx, vm.Command{Args: []string{r.Program("o2fenced")}, Stdout: out, Stderr: out})
+	p, err := m.Start(ctx, vm.Command{Args: append([]string{r.Program("o2fenced")}, args...), Stdout: out, Stderr: out})
 	if err != nil {
 		return nil, err
 	}
@@ -213,6 +217,11 @@ func (r *Rig) Protect(ctx context.Context, m *vm.VM) error {
 	if _, err := r.StartBridge(ctx, m); err != nil {
 		return err
 	}
+	return r.Join(ctx, m)
+}
+
+// Join has a node whose bridge serves join, and protects its mounts.
+func (r *Rig) Join(ctx context.Context, m *vm.VM) error {
 	if _, err := r.Ctl(ctx, m, "join"); err != nil {
 		return err
 	}
