@@ -17,6 +17,9 @@ func machineArgs(c Config, monitorPath string, monitorFD, agentFD int) []string 
 	if os.Getenv("O2FENCE_KVM") == "1" {
 		accel, cpu = "kvm", "host"
 	}
+	if c.Counted {
+		accel, cpu = "tcg,thread=single", "max"
+	}
 	args := []string{
 		"-name", escape(c.Name), "-nodefaults", "-no-user-config", "-display", "none",
 		// A guest that resets or panics ends QEMU: a reboot is a decision of the test's.
@@ -32,6 +35,9 @@ func machineArgs(c Config, monitorPath string, monitorFD, agentFD int) []string 
 		"-device", "virtserialport,chardev=agent,name=" + wire.PortName,
 		"-fsdev", "local,id=root,security_model=none,readonly=on,multidevs=remap,path=" + escape(c.Root),
 		"-device", "virtio-9p-pci,fsdev=root,mount_tag=" + wire.RootTag,
+	}
+	if c.Counted {
+		args = append(args, "-icount", "shift=0")
 	}
 	for i, disk := range c.Disks {
 		args = append(args, diskArgs(i, disk)...)

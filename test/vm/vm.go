@@ -38,6 +38,10 @@ type Config struct {
 	Name   string // host name in the guest, and the log's name
 	Dir    string // for the log; made when missing
 
+	// Counted has the machine's clock count instructions, 1 ns each, while it has something to do: so
+	// nothing that it measures depends on what else the host does. CPUs take turns then.
+	Counted bool
+
 	Memory int // MiB; default DefaultMemory
 	CPUs   int // default 1
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/o2fence/o2fence/test/bench/plot"
 	"github.com/o2fence/o2fence/test/bench/upcall/sample"
+	"github.com/o2fence/o2fence/test/vm"
 )
 
 // What is promised.
@@ -26,10 +27,11 @@ const (
 
 // A report is what upcall.json holds. All times are in microseconds.
 type report struct {
-	Kernel string `json:"kernel"`
-	CPUs   int    `json:"cpus"`
-	Ways   []*way `json:"ways"`
-	Bars   []bar  `json:"bars"`
+	Kernel  string `json:"kernel"`
+	CPUs    int    `json:"cpus"`
+	Counted bool   `json:"counted"` // a ns is an instruction
+	Ways    []*way `json:"ways"`
+	Bars    []bar  `json:"bars"`
 }
 
 // A way is one way to fence.
@@ -76,9 +78,9 @@ func notes() map[string]string {
 	}
 }
 
-func newReport(ctx context.Context, rounds []sample.Round, release string, cpus int) *report {
+func newReport(ctx context.Context, rounds []sample.Round, m vm.Config) *report {
 	r := summarize(rounds)
-	r.Kernel, r.CPUs = release, cpus
+	r.Kernel, r.CPUs, r.Counted = m.Kernel.Release, m.CPUs, m.Counted
 	if r.complete() {
 		r.bars(allocations(ctx))
 	}
@@ -198,9 +200,16 @@ func (r *report) figure() *plot.Figure {
 	f.Notes = []string{
 		fmt.Sprintf("A fence by o2fenced takes %s µs; call_usermodehelper takes %s times as long,", plot.Number(bridge.US.P50), ratio(sample.Helper)),
 		fmt.Sprintf("pacemaker-fenced %s times, or %s times with a shell script for its agent.", ratio(sample.Pacemaker), ratio(sample.Script)),
-		fmt.Sprintf("One virtual machine under emulation, %d CPU, Linux %s: compare the ratios.", r.CPUs, r.Kernel),
+		fmt.Sprintf("One virtual machine, %d CPU, Linux %s, in %s: compare the ratios.", r.CPUs, r.Kernel, r.clock()),
 	}
 	return f
+}
+
+func (r *report) clock() string {
+	if r.Counted {
+		return "thousands of instructions"
+	}
+	return "the host's time under emulation"
 }
 
 func (r *report) write(dir string) error {
