@@ -17,7 +17,7 @@ MISSED   ?= 5
 # Virtual machines boot the kernel that the modules were built for, whatever else is installed.
 export O2FENCE_KERNEL = $(RELEASE)
 
-.PHONY: all help deps modules programs demo test short bench-methods bench-upcall bench-pressure style check loc install clean
+.PHONY: all help deps modules programs demo test short conformance bench-methods bench-upcall bench-pressure style check loc install clean
 
 all: modules programs
 
@@ -27,6 +27,7 @@ help:
 	@echo 'make demo        the demonstration; MISSED=3 notices a dead node sooner'
 	@echo 'make test        all tests; RELEASE=... on another kernel that is installed, with its headers'
 	@echo 'make short       the tests without virtual machines'
+	@echo 'make conformance     docs/conformance.md: what methods, and others, say of devices that fail'
 	@echo 'make bench-methods   fence methods against the agents of Debian, into build/bench/'
 	@echo 'make bench-upcall    what calling a fence method costs, beside what others do'
 	@echo 'make bench-pressure  fences while memory reclaim waits for the fence, beside what others do'
@@ -66,6 +67,10 @@ test: deps modules programs
 
 short: programs
 	go test -short ./...
+
+conformance: deps
+	@scripts/deps test
+	go run ./test/conformance $(METHODS)
 
 bench-methods:
 	@scripts/deps bench

@@ -93,7 +93,11 @@ func parseGFP(format string) (*GFP, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%w: the flag %s in the format of mm_page_alloc: %w", ErrNoTracepoint, entry[2], err)
 		}
-		bits, ok := constant.Uint64Val(value.Value)
+		var bits uint64
+		ok := value.Value != nil && value.Value.Kind() == constant.Int
+		if ok {
+			bits, ok = constant.Uint64Val(value.Value)
+		}
 		if !ok {
 			return nil, fmt.Errorf("%w: the flag %s in the format of mm_page_alloc: %s", ErrNoTracepoint, entry[2], entry[1])
 		}

@@ -98,7 +98,8 @@ func TestOffIsProvenByFenceIPMILAN(t *testing.T) {
 			},
 		}
 	}, map[string]string{
-		"wrong credentials": "the agent does not tell them from a BMC that cannot say its state; they fail, see TestFenceIPMILAN",
+		"damaged answers between": "ipmitool gives up, and the agent with it: the fence fails, and nothing is believed",
+		"wrong credentials":       "the agent does not tell them from a BMC that cannot say its state; they fail, see TestFenceIPMILAN",
 	})
 }
 

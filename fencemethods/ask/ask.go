@@ -59,7 +59,7 @@ func Method() fencemethods.Method {
 			{Name: "port", Default: fmt.Sprint(Port), Validate: fencemethods.Between(1, 65535), Help: "UDP port of o2fencectl listen there"},
 			{Name: "key_file", Required: true, Secret: true, Help: "file that holds the key of the admin machines, at least 16 bytes"},
 			{Name: "require", Default: "1", Validate: fencemethods.Between(1, maxAddrs), Help: "on how many of them somebody has to confirm"},
-			{Name: "repeat_ms", Default: "2000", Validate: fencemethods.Between(100, 60000), Help: "milliseconds after which the question is repeated"},
+			{Name: "repeat_ms", Default: "2000", Validate: fencemethods.Between(100, 10000), Help: "milliseconds after which the question is repeated"},
 			{
 				Name: "reach_ms", Default: "60000", Validate: fencemethods.Between(1000, TimeoutMS),
 				Help: "milliseconds after which to give up while no admin machine answers; at least 3 times repeat_ms",

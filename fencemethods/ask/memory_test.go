@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/o2fence/o2fence/fencemethods"
 	"github.com/o2fence/o2fence/fencemethods/ask/desk"
 	"github.com/o2fence/o2fence/fencemethods/ask/letter"
@@ -134,5 +136,22 @@ func TestALetterHasRoom(t *testing.T) {
 	q := letter.Question{Target: fencemethods.Target{Cluster: long, Name: long, Node: 254}, Asker: long, Taken: true, Reason: make([]byte, 255)}
 	if n := len(q.Append(nil)); n > letter.Room {
 		t.Errorf("%d bytes, more than %d", n, letter.Room)
+	}
+}
+
+func TestWhatTheKernelMayHoldIsWithinTheBudget(t *testing.T) {
+	d := openApart(t, nobody)
+	total := 0
+	err := d.socket.raw.Control(func(fd uintptr) {
+		for _, option := range []int{unix.SO_RCVBUF, unix.SO_SNDBUF} {
+			n, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, option)
+			if err != nil {
+				t.Error(err)
+			}
+			total += n
+		}
+	})
+	if err != nil || total == 0 || total > Method().ReserveKiB()<<10 {
+		t.Errorf("%d bytes may wait in the socket, KernelKiB allows %d KiB: %v", total, Method().ReserveKiB(), err)
 	}
 }

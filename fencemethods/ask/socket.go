@@ -13,7 +13,8 @@ import (
 	"github.com/o2fence/o2fence/fencemethods/remote/message"
 )
 
-// What may wait in the socket, as in package link: every datagram counts as four times its size.
+// What may wait in the socket. The kernel doubles it for its own bookkeeping, which it counts too. One
+// packet may be too much for each direction.
 const (
 	receiveBytes = 64 << 10
 	sendBytes    = 16 << 10

@@ -44,7 +44,7 @@ func cases() []testCase {
 		{"every answer twice", withstands(wire.Double), false},
 		{"answers out of order", survives(wire.Shuffle), false},
 		{"garbage and cut packets between", withstands(wire.Noise), false},
-		{"damaged answers between", survives(wire.Corrupt), false},
+		{"damaged answers between", survives(wire.Corrupt()), false},
 		{"answers from a stranger", strangerAnswers, false},
 		{"a stranger says off", strangerSaysOff, false},
 		{"all answers cut short", allCutShort, false},
@@ -140,7 +140,7 @@ func slowToGoOff(x *trial) {
 // What is not there does not get any current, either: that is not what was asked.
 func wrongOutlet(x *trial) {
 	if x.peer.Nowhere == nil {
-		x.Skip("this device has nothing to choose from, it is one machine's own")
+		x.Skip("there is no outlet, port or slot to name")
 	}
 	x.leadAstray(x.peer.Nowhere(x.T))
 }

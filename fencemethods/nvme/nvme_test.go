@@ -184,6 +184,7 @@ func TestOffIsProven(t *testing.T) {
 	}
 	fencetest.Run(t, fencetest.Harness{
 		Method: m,
+		Peer:   "a namespace of the tests' own",
 		Many:   20,
 		Skip:   map[string]string{"off and on again": "only the node itself can register again: TestAFencedNodeWritesNoMore"},
 		Start: func(t *testing.T, machine *fencetest.Machine) fencetest.Peer {

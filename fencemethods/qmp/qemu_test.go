@@ -232,7 +232,7 @@ func TestFaultsOnTheWireToQEMU(t *testing.T) {
 	var tape wire.Tape
 	for name, fault := range map[string]wire.Fault{
 		"lossy": wire.Lossy(), "double": wire.Double, "shuffle": wire.Shuffle,
-		"noise": wire.Noise, "corrupt": wire.Corrupt, "replay": tape.Play,
+		"noise": wire.Noise, "corrupt": wire.Corrupt(), "replay": tape.Play,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

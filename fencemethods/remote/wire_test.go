@@ -22,7 +22,7 @@ func TestOnABadWireAnOrderIsCarriedOutOnce(t *testing.T) {
 	t.Parallel()
 	for name, fault := range map[string]wire.Fault{
 		"lossy": wire.Lossy(), "answers twice": wire.Double, "answers out of order": wire.Shuffle,
-		"garbage": wire.Noise, "damaged": wire.Corrupt, "forged": wire.Forgery,
+		"garbage": wire.Noise, "damaged": wire.Corrupt(), "forged": wire.Forgery,
 		"questions twice": func(p wire.Packet) {
 			p.Pass()
 			if !p.Answer {

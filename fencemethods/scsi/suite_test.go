@@ -26,6 +26,7 @@ func TestOffIsProven(t *testing.T) {
 	}
 	fencetest.Run(t, fencetest.Harness{
 		Method: m,
+		Peer:   "a disk of the tests' own",
 		Start:  s.start,
 		Many:   20,
 		Skip: map[string]string{

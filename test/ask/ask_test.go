@@ -56,7 +56,7 @@ node:
 const fenceConf = `fence:
 	node = web2
 	method = ask
-	addrs = 198.18.1.2,198.18.2.2
+	addrs = 198.18.1.2,198.18.2.2,127.0.0.1
 	key_file = %s
 	repeat_ms = 200
 
@@ -65,13 +65,13 @@ fence:
 	method = watchdog
 `
 
-// A fixture has a node that asks, and two admin machines that do not see each other.
+// A fixture has a node that asks, itself as well, and two admin machines that do not see each other.
 type fixture struct {
-	t        *testing.T
-	dir      string
-	program  string
-	node     *netns.Space
-	ann, ben *admin
+	t              *testing.T
+	dir            string
+	program        string
+	node           *netns.Space
+	ann, ben, here *admin
 }
 
 func newFixture(t *testing.T) *fixture {
@@ -81,7 +81,7 @@ func newFixture(t *testing.T) *fixture {
 	if out, err := exec.Command("go", "build", "-o", f.program, "../../cmd/o2fencectl").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	f.ann, f.ben = f.newAdmin("ann"), f.newAdmin("ben")
+	f.ann, f.ben, f.here = f.newAdmin("ann", netns.New(t)), f.newAdmin("ben", netns.New(t)), f.newAdmin("here", f.node)
 	netns.Link(f.node, f.ann.space, []string{"198.18.1.1/24"}, []string{"198.18.1.2/24"})
 	netns.Link(f.node, f.ben.space, []string{"198.18.2.1/24"}, []string{"198.18.2.2/24"})
 	f.write("cluster.conf", clusterConf, 0o644)
@@ -116,8 +116,8 @@ type admin struct {
 	said    bytes.Buffer
 }
 
-func (f *fixture) newAdmin(name string) *admin {
-	return &admin{f: f, name: name, space: netns.New(f.t), socket: filepath.Join(f.dir, name)}
+func (f *fixture) newAdmin(name string, space *netns.Space) *admin {
+	return &admin{f: f, name: name, space: space, socket: filepath.Join(f.dir, name)}
 }
 
 // listen starts the listener, and waits until it takes calls. It ends with the test.
@@ -263,6 +263,7 @@ func TestAnAdministratorOnAnotherMachineConfirms(t *testing.T) {
 	f := newFixture(t)
 	f.ann.listen()
 	f.ben.listen()
+	f.here.listen()
 	out, err := f.ctl(f.node, "root", "check", "--cluster-conf="+filepath.Join(f.dir, "cluster.conf"), "--fence-conf="+filepath.Join(f.dir, "fence.conf"))
 	if err != nil || !strings.Contains(out, "ask") || strings.Contains(out, "FAILED") {
 		t.Errorf("check: %v\n%s", err, out)
@@ -313,6 +314,16 @@ func TestAnAdministratorOnAnotherMachineConfirms(t *testing.T) {
 		t.Errorf("ann: %v\n%s", err, out)
 	}
 	if a := <-k.answers; a.Request != 8 || a.Errno != syscall.EREMOTEIO || !strings.Contains(a.Errmsg, "declined by ann@"+host+": its fans are running") {
+		t.Errorf("the kernel is told %+v", a)
+	}
+
+	// On the node itself, while nobody else is there.
+	f.ann.kill(syscall.SIGKILL)
+	k.order(9, params)
+	if out, err := f.here.answer("confirm", f.here.asked("9-", desk.Open), "I stand before it"); err != nil {
+		t.Errorf("here: %v\n%s", err, out)
+	}
+	if a := <-k.answers; a.Request != 9 || a.Errno != 0 || a.Errmsg != "here@"+host+": I stand before it" {
 		t.Errorf("the kernel is told %+v", a)
 	}
 	f.ben.kill(syscall.SIGTERM)

@@ -169,7 +169,8 @@ func TestTheNextNodeFinishesWhenTheFencerDies(t *testing.T) {
 }
 
 func TestAnUnreachableBMCLeavesItToTheWatchdog(t *testing.T) {
-	c := start(t, 3, rig.Config{Cluster: off})
+	// The BMC is given a day, of which it gets what is left until the watchdog can be believed.
+	c := start(t, 3, rig.Config{Cluster: off + "\ttimeout_ms = 86400000\n\tuntil = watchdog\n"})
 	check(t, c.BMCs[2].Close())
 	// It powers itself off, and its BMC with it: what a power cut looks like.
 	c.Nodes[2].PowerOff()

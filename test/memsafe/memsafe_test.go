@@ -114,6 +114,7 @@ func TestInAMachine(t *testing.T) {
 			m.sh(unit + " -test.run 'OOM|NeitherKilled|NeverSleeps|MissingRight'")
 		}},
 		{"TheBridgeKeepsTheRules", bridgeKeepsTheRules},
+		{"ALevelIsFencedByTheBridge", levelIsFenced},
 		{"TheReserveSurvivesAKill", reserveSurvivesAKill},
 		{"RunPassesOnSignalsAndStatus", runPassesOn},
 		{"RunRefuses", runRefuses},
@@ -151,6 +152,66 @@ func bridgeKeepsTheRules(m *machine) {
 	if m.grants().ClaimedKiB != 0 {
 		m.Error("a claim has outlived its owner")
 	}
+}
+
+// otherNode is joined from node0.
+const otherNode = `
+node:
+	cluster = web
+	name = node1
+	number = 1
+	ip_address = 10.77.0.11
+	ip_port = 7777
+`
+
+// levelsConf has a level of which one member fails, and one of which one member hangs and the other has
+// to wait for its turn.
+const levelsConf = `fence:
+	node = node1
+	then = off
+	delay_ms = 10
+	level = all
+	method = test
+	i_know_this_fences_nothing = yes
+	file = /run/all
+	method = test
+	i_know_this_fences_nothing = yes
+	result = fail
+	delay_ms = 200
+	level = any
+	method = test
+	i_know_this_fences_nothing = yes
+	result = hang
+	method = test
+	i_know_this_fences_nothing = yes
+	file = /run/any
+	after_ms = 100
+	retries = 1
+	level = one
+	method = watchdog
+`
+
+// levelIsFenced goes from the order to FENCED through the kernel and the bridge, by the second level.
+func levelIsFenced(m *machine) {
+	two := strings.Replace(clusterConf, "node_count = 1", "node_count = 2", 1) + otherNode
+	check(m.T, m.WriteFile(m.ctx, "/run/cluster.conf", []byte(two), 0o644))
+	check(m.T, m.WriteFile(m.ctx, "/run/fence.conf", []byte(levelsConf), 0o644))
+	const files = " --cluster-conf=/run/cluster.conf --fence-conf=/run/fence.conf"
+	m.sh(startBridge + " -- " + files)
+	m.sh("./o2fencectl join" + files)
+	threads := m.number("ls /proc/$(pidof o2fenced)/task | wc -l")
+	said := m.sh("./o2fencectl fence node1 --reason trial" + files)
+	for _, want := range []string{"by test+test: test+test node1: off: command refused: test: told to fail", "fenced by test|test"} {
+		if !strings.Contains(said, want) {
+			m.Errorf("%s\ndoes not say %q", said, want)
+		}
+	}
+	m.is("cat /run/all /run/any", "off node1\noff node1")
+	m.is(`./o2fencectl methods | grep -c "a level: "`, "2")
+	m.is("ls /proc/$(pidof o2fenced)/task | wc -l", strconv.Itoa(threads))
+	m.keepsTheRules("o2fenced")
+	m.sh("./o2fencectl leave" + files)
+	m.sh("kill $(pidof o2fenced); await sh -c '! pidof o2fenced'")
 }
 
 func (m *machine) grants() (a memsafe.Account) {

@@ -18,6 +18,10 @@ import (
 	"github.com/o2fence/o2fence/test/vm"
 )
 
+// window is for how long the relay is watched: several times what a fence takes. What it takes of the
+// reserve adds up meanwhile, and is given back.
+const window = 40 * time.Second
+
 // testTime is more than the test takes; one that hangs has to end too.
 const testTime = 4 * time.Minute
 
@@ -55,8 +59,17 @@ func TestNodesThatCannotReachTheirBMCsAreFencedByARelay(t *testing.T) {
 	if out, err := r.Ctl(ctx, c.Nodes[0], "check"); err != nil {
 		t.Errorf("the relay does not check: %v\n%s", err, out)
 	}
+
+	node := watch(ctx, t, r, c.Nodes[0], "--comm", "o2fenced", "--claim", "64", "--within", "2m")
+	relay := watch(ctx, t, r, fencer, "--comm", "o2fence-relay", "--claim", "256", "--for", window.String())
+	began := time.Now()
 	fencesAHungNode(ctx, t, r, events[0])
+	if time.Since(began) > window {
+		t.Error("the relay was not watched until the fence")
+	}
+	node.isBounded(ctx, t)
 	tellsWhatWentWrong(ctx, t, r, events[0])
+	relay.isBounded(ctx, t)
 }
 
 // newFencer makes the machine that is none of the cluster's: on its network, without its disk.

@@ -25,9 +25,9 @@ import (
 const SocketFile = "/run/o2fence/desk"
 
 const (
-	maxMessage = 64 << 10        // bytes of a call: far more than any
-	callTime   = 5 * time.Second // for a call to be read or its reply to be written
-	takenTime  = 5 * time.Second // for the cluster to take an answer: several repetitions
+	maxMessage = 64 << 10         // bytes of a call: far more than any
+	callTime   = 5 * time.Second  // for a call to be read or its reply to be written
+	takenTime  = 10 * time.Second // for the cluster to take an answer: several repetitions
 )
 
 // What one line of JSON carries in each direction; then the connection is closed.

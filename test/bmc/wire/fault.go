@@ -92,15 +92,24 @@ func Truncate(p Packet) {
 	p.Pass()
 }
 
-// Corrupt changes the last byte of every fourth answer, the first one included.
-func Corrupt(p Packet) {
-	if p.Answer && p.N%4 == 0 {
+// Corrupt returns a Fault that changes the last byte of the first answer, and of one in four after it.
+// Which ones seems random, as with Lossy: every fourth would be the same message of a set-up again and
+// again, and no longer damage but what the device always says.
+func Corrupt() Fault {
+	var mu sync.Mutex
+	dice := rand.New(rand.NewPCG(1, 4))
+	return func(p Packet) {
+		mu.Lock()
+		hit := p.Answer && (p.N == 0 || dice.IntN(4) == 0)
+		mu.Unlock()
+		if !hit {
+			p.Pass()
+			return
+		}
 		b := bytes.Clone(p.Data)
 		b[len(b)-1] ^= 0x01
 		p.Deliver(b)
-		return
 	}
-	p.Pass()
 }
 
 // Forgery has a stranger answer first, in the device's words.

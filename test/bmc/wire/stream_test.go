@@ -62,7 +62,7 @@ func TestFaultsOfAStreamAreWhatTheySay(t *testing.T) {
 		{"double", Double, []string{"one", "one", "two", "two"}},
 		{"shuffle", Shuffle, []string{"two", "one"}},
 		{"truncate", Truncate, []string{"o", "t"}},
-		{"corrupt", Corrupt, []string{"ond", "two"}},
+		{"corrupt", Corrupt(), []string{"ond", "two"}},
 		{"noise", Noise, []string{"", "\x06\x00\xff\x07garbage", "", "o", "on", "one", "", "\x06\x00\xff\x07garbage", "", "t", "tw", "two"}},
 		{"forgery", Forgery, []string{"one", "two"}},
 	} {

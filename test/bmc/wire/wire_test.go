@@ -83,7 +83,7 @@ func TestFaultsAreWhatTheySay(t *testing.T) {
 		{"double", Double, []string{"one", "one", "two", "two"}, nil},
 		{"shuffle", Shuffle, []string{"two", "one"}, nil},
 		{"truncate", Truncate, []string{"o", "t"}, nil},
-		{"corrupt", Corrupt, []string{"ond", "two"}, nil},
+		{"corrupt", Corrupt(), []string{"ond", "two"}, nil},
 		{"forgery", Forgery, []string{"one", "two"}, []string{"one", "two"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
