@@ -5,6 +5,8 @@ package fencetest
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -155,9 +157,10 @@ func anotherMake(x *trial) {
 
 // leadAstray tries parameters that do not lead to the machine.
 func (x *trial) leadAstray(ways map[string]map[string]string) {
-	for name, params := range ways {
+	for _, name := range slices.Sorted(maps.Keys(ways)) {
 		x.Log(name)
-		d := x.open(params)
+		x.machine.turn(true, false) // whoever led it astray before
+		d := x.open(ways[name])
 		x.mustFail(x.off(d, x.short()), nil)
 		if x.harness.Theirs {
 			continue
