@@ -17,6 +17,7 @@ type fake struct {
 	wwid      string
 	hosts     []registered
 	kind      byte
+	holder    *host
 	lasting   bool
 	noPersist bool
 	wide      bool // its hosts have identifiers of 128 bits
@@ -90,10 +91,11 @@ func (f *fake) carryOut(h *host, c *command) status {
 		return statusConflict
 	}
 	if c.dw10&7 == acquire {
-		if f.kind != 0 && f.kind != byte(c.dw10>>8) {
+		// As nvmet: only who has made it may make it again.
+		if f.kind != 0 && f.holder != h {
 			return statusConflict
 		}
-		f.kind = byte(c.dw10 >> 8)
+		f.kind, f.holder = byte(c.dw10>>8), h
 		return statusGood
 	}
 	return f.preempt(other)

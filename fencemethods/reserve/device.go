@@ -200,7 +200,7 @@ func (d *device) enter(ctx context.Context, k *disk) fault {
 		if f := d.run(ctx, k.paths, o); f.why != nil {
 			return f
 		}
-		if f := d.faults(k, failOther); f.why != nil {
+		if f := d.faults(k, Conflict); f.why != nil {
 			return f
 		}
 	}

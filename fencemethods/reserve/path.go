@@ -66,8 +66,22 @@ func (p *path) carryOut(o order) {
 	case register:
 		p.wrong = p.link.Register(p.mine)
 	case reserve:
-		p.wrong = p.link.Reserve(p.mine)
+		p.wrong = p.reserve()
 	}
+}
+
+// reserve is content with the reservation that another node has made. Whether one of several holders
+// may make it again targets see differently.
+func (p *path) reserve() *Failure {
+	f := p.link.Reserve(p.mine)
+	if f != Conflict {
+		return f
+	}
+	t, f := p.link.Read(p.mine, p.theirs)
+	if f == nil && !(t.Held && t.Right) {
+		return failOther
+	}
+	return f
 }
 
 // look takes an answer that is there, and gives the order when the thread is free. It tells whether
