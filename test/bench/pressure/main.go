@@ -121,7 +121,8 @@ const recoveryTime = 90 * time.Second
 
 func (b *bench) deadlock(ctx context.Context, s *pressure.Scenario, cfg pressure.Config) (scene, error) {
 	var run scene
-	if _, err := s.AwaitStuck(ctx); err != nil {
+	stuck, err := s.AwaitStuck(ctx)
+	if err != nil {
 		return run, err
 	}
 	from := len(s.Samples())
@@ -133,12 +134,12 @@ func (b *bench) deadlock(ctx context.Context, s *pressure.Scenario, cfg pressure
 		}
 		s.Ask(wire.Idle)
 	}
-	run.Pressure = newConditions(s.Samples()[from:])
+	run.Pressure = newConditions(append([]wire.Sample{stuck}, s.Samples()[from:]...))
 	released := time.Now()
 	s.Release()
 	free, cancel := context.WithTimeout(ctx, recoveryTime)
 	defer cancel()
-	err := s.AwaitFree(free)
+	err = s.AwaitFree(free)
 	run.VictimOff = s.Victim.PowerState() == vm.Off
 	run.WritersWentOn = err == nil
 	run.Seconds = time.Since(released).Seconds()

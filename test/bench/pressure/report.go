@@ -78,7 +78,11 @@ type conditions struct {
 	Kswapd   int     `json:"samples_with_kswapd_stuck"`
 }
 
-type spread struct{ Min, Median, Max int }
+type spread struct {
+	Min    int `json:"min"`
+	Median int `json:"median"`
+	Max    int `json:"max"`
+}
 
 func newSpread(all []wire.Sample, of func(wire.Sample) int) spread {
 	var values []int
