@@ -51,7 +51,8 @@ var waiting = map[int]string{
 // An allocation of a task in PF_MEMALLOC mode, or with __GFP_MEMALLOC, never enters reclaim: it is
 // served from the reserve or fails at once. All others are forbidden, those included that cannot wait
 // but are of a task that is not flagged: they fail when it matters. In an interrupt a task works for
-// somebody else, and nothing there can wait.
+// somebody else, and nothing there can wait. So it does in a softirq for a network card's driver, at the
+// end of a system call of its own: the kernel takes the flag away for as long as that lasts.
 //
 // A fault means that a page was not locked; it may have to be read from a disk. A sleep that cannot
 // be interrupted is one for a lock or a disk, except for a kernel thread that waits for work. One
@@ -64,6 +65,8 @@ func judge(e *bpf.Event, kernel []symbol.Frame, gfp *bpf.GFP) (c Class, why stri
 		switch {
 		case slices.ContainsFunc(kernel, interrupt):
 			return Aside, "in an interrupt, for somebody else"
+		case received(kernel):
+			return Aside, "in a softirq, for what a network card has received"
 		case gfp.Reserve(e.GFP, flagged):
 			return Bounded, "from the reserve"
 		case flagged:
@@ -99,6 +102,15 @@ func judgeWait(e *bpf.Event) (Class, string) {
 		return Aside, "in " + call + ", which is there to wait"
 	}
 	return Forbidden, fmt.Sprintf("in %s", syscallName(e.Syscall))
+}
+
+// received tells whether it is for packets that a network card's driver has taken in, of whoever. What
+// comes by the loopback (process_backlog) may be the thread's own.
+func received(kernel []symbol.Frame) bool {
+	is := func(name string) bool {
+		return slices.ContainsFunc(kernel, func(f symbol.Frame) bool { return f.Func == name })
+	}
+	return is("net_rx_action") && !is("process_backlog")
 }
 
 // interrupt tells the entries of interrupts. A softirq that a thread runs at the end of its own system

@@ -64,6 +64,9 @@ func TestEachEventHasItsClass(t *testing.T) {
 		t.Fatal(err)
 	}
 	interrupt := []symbol.Frame{{Func: "kmalloc", Kernel: true}, {Func: "asm_sysvec_apic_timer_interrupt", Kernel: true}}
+	softirq := func(poll string) []symbol.Frame {
+		return []symbol.Frame{{Func: "kmalloc", Kernel: true}, {Func: poll, Kernel: true}, {Func: "net_rx_action", Kernel: true}}
+	}
 	const flagged, kthread = bpf.FlagMemalloc, bpf.FlagKernelThread
 	for _, test := range []struct {
 		name   string
@@ -76,6 +79,8 @@ func TestEachEventHasItsClass(t *testing.T) {
 		{"atomic, not flagged", bpf.Event{Kind: bpf.Slab}, nil, Forbidden},
 		{"flagged, without the reserve", bpf.Event{Kind: bpf.Slab, Flags: flagged, GFP: gfpNoMemalloc}, nil, Bounded},
 		{"in an interrupt", bpf.Event{Kind: bpf.Slab}, interrupt, Aside},
+		{"of a network card's driver", bpf.Event{Kind: bpf.Slab}, softirq("virtnet_poll"), Aside},
+		{"of what it has sent to itself", bpf.Event{Kind: bpf.Slab}, softirq("process_backlog"), Forbidden},
 		{"a fault of a flagged task", bpf.Event{Kind: bpf.Fault, Flags: flagged}, nil, Forbidden},
 		{"mmap", bpf.Event{Kind: bpf.Map, Flags: flagged}, nil, Forbidden},
 		{"a file", bpf.Event{Kind: bpf.File, Flags: flagged}, nil, Forbidden},

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 // Package audit tests o2fence-audit on planted offenders, in one virtual machine: methods of a real
-// bridge that break a rule each, and one that breaks none. The tests themselves are the program guest,
+// bridge that break a rule each, and one that breaks none. And it audits o2fenced as it is installed,
+// with a real BMC. The tests themselves are the program guest,
 // which runs there.
 package audit
 
@@ -10,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,12 +19,17 @@ import (
 	"testing"
 	"time"
 
+	"github.com/o2fence/o2fence/fencemethods/fencetest"
+	"github.com/o2fence/o2fence/test/bmc"
 	"github.com/o2fence/o2fence/test/ktap"
 	"github.com/o2fence/o2fence/test/vm"
 )
 
 // testTime is more than the whole suite takes; one that hangs has to end too.
 const testTime = 5 * time.Minute
+
+// password is the BMC's, as guest/daemon.go has it.
+const password = "correct-horse"
 
 func TestAudit(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), testTime)
@@ -35,7 +42,7 @@ func TestAudit(t *testing.T) {
 
 	dir := filepath.Join(root, "build", "audit")
 	check(t, os.MkdirAll(dir, 0o755))
-	build := exec.CommandContext(ctx, "go", "build", "-o", dir, "./guest", "../../cmd/o2fence-audit")
+	build := exec.CommandContext(ctx, "go", "build", "-o", dir, "./guest", "../../cmd/o2fence-audit", "../../cmd/o2fenced")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -43,11 +50,15 @@ func TestAudit(t *testing.T) {
 	release, err := m.Run(ctx, "uname", "-r")
 	check(t, err)
 	modules := filepath.Join(root, "build", "ko", strings.TrimSpace(release))
+	b, err := bmc.Start(ctx, t.TempDir(), bmc.Config{User: "fence", Password: password, Power: new(fencetest.Machine)})
+	check(t, err)
+	defer b.Close()
+	at := netip.AddrPortFrom(netip.MustParseAddr(vm.HostAddress), b.Addr().Port())
 
 	out, in := io.Pipe()
 	var stderr bytes.Buffer
 	p, err := m.Start(ctx, vm.Command{
-		Args:   []string{filepath.Join(dir, "guest"), modules, filepath.Join(dir, "o2fence-audit")},
+		Args:   []string{filepath.Join(dir, "guest"), modules, dir, at.String()},
 		Stdout: in, Stderr: &stderr,
 	})
 	check(t, err)

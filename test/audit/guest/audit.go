@@ -27,6 +27,7 @@ type site struct {
 	Class, Kind, Blame, Thread, Text string
 	KernelThread                     bool `json:"kernel_thread"`
 	Memalloc                         bool
+	Stack                            []struct{ Func string }
 }
 
 // An audit is a run of the program under test.
@@ -39,7 +40,7 @@ type audit struct {
 
 // begin starts an audit, and returns when it watches.
 func (s *suite) begin(args ...string) (*audit, error) {
-	a := &audit{cmd: exec.Command(s.program, append([]string{"--json"}, args...)...)}
+	a := &audit{cmd: exec.Command(s.program(), append([]string{"--json"}, args...)...)}
 	a.cmd.Stdout = &a.out
 	errs, err := a.cmd.StderrPipe()
 	if err != nil {
@@ -94,6 +95,12 @@ func summary(text []byte) string {
 	lines := []string{r.Verdict + ": " + strings.Join(r.Reasons, "; ")}
 	for _, s := range r.Sites {
 		lines = append(lines, fmt.Sprintf("%s %s %s %s, memalloc %t, %s", s.Class, s.Kind, s.Text, s.Thread, s.Memalloc, s.Blame))
+		if s.Class != "forbidden" {
+			continue
+		}
+		for _, frame := range s.Stack {
+			lines = append(lines, "    "+frame.Func)
+		}
 	}
 	return strings.Join(slices.Compact(lines), "\n")
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 // Command guest tests o2fence-audit in the machine that it runs in, and prints KTAP. Its arguments are
-// the directory of o2fence's modules and the program. As "guest bridge" it is the process that is
+// the directory of o2fence's modules, that of its programs, and where a BMC answers. As "guest bridge" it is the process that is
 // audited, and as "guest idle" one that asks for nothing.
 package main
 
@@ -20,10 +20,10 @@ func main() {
 		err = serve()
 	case len(os.Args) == 2 && os.Args[1] == "idle":
 		idle()
-	case len(os.Args) == 3:
-		code, err = runAll(os.Args[1], os.Args[2])
+	case len(os.Args) == 4:
+		code, err = runAll(&suite{modules: os.Args[1], programs: os.Args[2], bmc: os.Args[3]})
 	default:
-		err = fmt.Errorf("usage: %s O2FENCE_MODULES O2FENCE_AUDIT", os.Args[0])
+		err = fmt.Errorf("usage: %s O2FENCE_MODULES O2FENCE_PROGRAMS BMC", os.Args[0])
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -32,8 +32,7 @@ func main() {
 	os.Exit(code)
 }
 
-func runAll(modules, program string) (code int, err error) {
-	s := &suite{modules: modules, program: program}
+func runAll(s *suite) (code int, err error) {
 	p := ktap.NewPrinter(os.Stdout, len(tests))
 	for _, t := range tests {
 		p.Result(t.name, t.run(s))

@@ -21,10 +21,12 @@ import (
 
 // A suite is what tests share.
 type suite struct {
-	modules, program string
-	client           *kernel.Client
-	bridge           *bridge
-	offences         *report
+	modules, programs string // directories
+	bmc               string // address and port
+	client            *kernel.Client
+	bridge            *bridge
+	daemon            *exec.Cmd // the real one
+	offences          *report
 }
 
 type test struct {
@@ -52,6 +54,9 @@ var tests = []test{
 	{"a program that it starts is seen from its first instruction", started},
 	{"a process that ends meanwhile makes the verdict unknown", endsMeanwhile},
 	{"a bridge that keeps the rules is bounded", keepsTheRules},
+	{"a process that ends while a fence is awaited makes the verdict unknown", endsBeforeTheFence},
+	{"o2fenced asks for no page when it fences by ipmi", daemonKeepsTheRules(1, bounded)},
+	{"nothing is asked for when the kernel fences by watchdog", daemonKeepsTheRules(2, 0)},
 	{"lost events make the verdict unknown", losesEvents},
 	{"bridges that break the rules are forbidden", breakTheRules},
 	{"memory that is allocated is reported with its line", offence("allocate", "mmap or brk", "")},
@@ -66,22 +71,28 @@ func (s *suite) close() {
 	if s.bridge != nil {
 		_ = s.bridge.cmd.Process.Kill()
 	}
+	if s.daemon != nil {
+		_ = s.daemon.Process.Kill()
+	}
 }
 
+// program is the one under test.
+func (s *suite) program() string { return filepath.Join(s.programs, "o2fence-audit") }
+
 func withoutTracepoint(s *suite) error {
-	return s.refused(noTrace, "is the module o2fence loaded", exec.Command(s.program, "--pid", "1"))
+	return s.refused(noTrace, "is the module o2fence loaded", exec.Command(s.program(), "--pid", "1"))
 }
 
 // withoutBTF hides the kernel's BTF from the program, in a mount namespace of its own.
 func withoutBTF(s *suite) error {
 	return s.refused(noTrace, "no BTF", exec.Command("unshare", "--mount", "sh", "-ec",
-		`mount -t tmpfs none /sys/kernel/btf; exec "$@"`, "sh", s.program, "--pid", "1", "--for", "1s"))
+		`mount -t tmpfs none /sys/kernel/btf; exec "$@"`, "sh", s.program(), "--pid", "1", "--for", "1s"))
 }
 
 func withoutPrivileges(s *suite) error {
 	// Where the program lies, others may not be allowed to look.
 	program := "/tmp/o2fence-audit"
-	text, err := os.ReadFile(s.program)
+	text, err := os.ReadFile(s.program())
 	if err := errors.Join(err, os.WriteFile(program, text, 0o755)); err != nil {
 		return err
 	}
@@ -91,7 +102,7 @@ func withoutPrivileges(s *suite) error {
 }
 
 func withoutProcess(s *suite) error {
-	return s.refused(failed, "no process 4194303", exec.Command(s.program, "--pid", "4194303", "--for", "1s"))
+	return s.refused(failed, "no process 4194303", exec.Command(s.program(), "--pid", "4194303", "--for", "1s"))
 }
 
 // idle locks nothing and is not flagged: it only sleeps.
@@ -122,12 +133,17 @@ func nothing(s *suite) error {
 	return err
 }
 
-func endsMeanwhile(s *suite) error {
+func endsMeanwhile(s *suite) error { return s.ends("--after", "1h", "--for", "1h") }
+
+func endsBeforeTheFence(s *suite) error { return s.ends("--fences", "1") }
+
+// ends has the process under audit end.
+func (s *suite) ends(args ...string) error {
 	process, err := startIdle()
 	if err != nil {
 		return err
 	}
-	a, err := s.begin("--pid", fmt.Sprint(process.Process.Pid), "--after", "1h", "--for", "1h")
+	a, err := s.begin(append([]string{"--pid", fmt.Sprint(process.Process.Pid)}, args...)...)
 	err = errors.Join(err, process.Process.Kill())
 	_ = process.Wait()
 	if err != nil {

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/o2fence/o2fence/bridge/kernel"
+	"github.com/o2fence/o2fence/bridge/setup"
+	"github.com/o2fence/o2fence/bridge/uapi"
+)
+
+// The real o2fenced, configured as an administrator would: node 1 has a BMC, node 2 has a watchdog.
+const (
+	clusterFile  = "/tmp/cluster.conf"
+	fenceFile    = "/tmp/fence.conf"
+	passwordFile = "/tmp/bmc.password"
+	password     = "correct-horse" // as audit_test.go has it
+	realCluster  = "real"
+
+	patience = time.Minute
+)
+
+const clusterConf = `cluster:
+	name = real
+	node_count = 3
+
+node:
+	cluster = real
+	name = n0
+	number = 0
+	ip_address = 192.0.2.1
+	ip_port = 7777
+
+node:
+	cluster = real
+	name = n1
+	number = 1
+	ip_address = 192.0.2.2
+	ip_port = 7777
+
+node:
+	cluster = real
+	name = n2
+	number = 2
+	ip_address = 192.0.2.3
+	ip_port = 7777
+`
+
+const fenceConf = `cluster:
+	name = real
+	then = off
+
+fence:
+	node = n1
+	method = ipmi
+	addr = %s
+	port = %d
+	user = fence
+	password_file = %s
+	method = watchdog
+
+fence:
+	node = n2
+	method = watchdog
+	wait = 100
+`
+
+// openDaemon starts o2fenced and joins.
+func (s *suite) openDaemon() error {
+	if s.daemon != nil {
+		return nil
+	}
+	if err := s.open(); err != nil {
+		return err
+	}
+	at, err := netip.ParseAddrPort(s.bmc)
+	if err != nil {
+		return err
+	}
+	text := fmt.Sprintf(fenceConf, at.Addr(), at.Port(), passwordFile)
+	err = errors.Join(
+		os.WriteFile(passwordFile, []byte(password), 0o600),
+		os.WriteFile(clusterFile, []byte(clusterConf), 0o600), os.WriteFile(fenceFile, []byte(text), 0o600),
+	)
+	if err != nil {
+		return err
+	}
+	cfg, err := setup.Load(clusterFile, fenceFile)
+	if err != nil {
+		return err
+	}
+	cluster, err := setup.Cluster(cfg.Clusters[0], "n0")
+	if err != nil {
+		return err
+	}
+	s.daemon = exec.Command(filepath.Join(s.programs, "o2fenced"), "-cluster-conf", clusterFile, "-fence-conf", fenceFile)
+	s.daemon.Stderr = os.Stderr
+	if err := s.daemon.Start(); err != nil {
+		return err
+	}
+	if err := s.awaitMethod("ipmi"); err != nil {
+		return err
+	}
+	return s.client.Join(ctx, cluster)
+}
+
+func (s *suite) awaitMethod(name string) error {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		methods, err := s.client.Methods(ctx)
+		if err != nil {
+			return err
+		}
+		for _, m := range methods {
+			if m.Name == name && setup.Carried(m) {
+				return nil
+			}
+		}
+	}
+	return errors.New("o2fenced does not bind its methods")
+}
+
+// fences are audited at a time: what an answer meets on its way differs from one to the next.
+const fences = 10
+
+// daemonKeepsTheRules audits o2fenced, and the kernel's threads, while a node is fenced. What is asked for
+// comes from slabs and nothing else, all in PF_MEMALLOC mode.
+func daemonKeepsTheRules(node uint32, code int) func(s *suite) error {
+	return func(s *suite) error {
+		if err := s.openDaemon(); err != nil {
+			return err
+		}
+		a, err := s.begin("--pid", fmt.Sprint(s.daemon.Process.Pid), "--fences", fmt.Sprint(fences), "--within", "2m", "--claim", "256")
+		if err != nil {
+			return err
+		}
+		for i := range uint64(fences) {
+			if err := s.fence(node, i+1); err != nil {
+				return err
+			}
+		}
+		r, err := a.end(code)
+		if err != nil {
+			return err
+		}
+		if i := slices.IndexFunc(r.Sites, func(site site) bool {
+			return site.Class != "aside" && site.Kind != "slab allocation"
+		}); i >= 0 {
+			return fmt.Errorf("%s by %s, %s\n%s", r.Sites[i].Kind, r.Sites[i].Thread, r.Sites[i].Blame, summary(a.out.Bytes()))
+		}
+		return nil
+	}
+}
+
+// fence fences a node, by the first method of its list.
+func (s *suite) fence(node uint32, incarnation uint64) error {
+	if err := s.client.Fence(ctx, realCluster, node, kernel.Incarnation(incarnation), "it is a test"); err != nil {
+		return err
+	}
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		last, err := s.last(node)
+		switch {
+		case err != nil:
+			return err
+		case last == nil || last.Incarnation != kernel.Incarnation(incarnation) || !setup.Ended(last):
+			continue
+		case last.Attempt != 1 || last.State != uapi.EventNotice:
+			return fmt.Errorf("node %d: %v by %s, attempt %d: %s", node, last.State, last.Method, last.Attempt, last.Errmsg)
+		}
+		return nil
+	}
+	return fmt.Errorf("the fence of node %d does not end", node)
+}
+
+// last is the last request for a node.
+func (s *suite) last(node uint32) (*kernel.Request, error) {
+	nodes, err := s.client.Nodes(ctx)
+	for _, n := range nodes {
+		if n.Cluster == realCluster && n.Number == node {
+			return n.Last, nil
+		}
+	}
+	return nil, errors.Join(err, fmt.Errorf("node %d has not joined", node))
+}
