@@ -21,6 +21,7 @@ var bridgeTests = []test{
 	{"a bound method is listed, and carried by one bridge", carriedOnce},
 	{"a bridge cannot take a module's method", stealsMethod},
 	{"a bridge is asked with all it needs, and answers", asked},
+	{"who vouches for what a bridge answers is kept", vouched},
 	{"a bridge's failure moves on", bridgeFails},
 	{"the timer cancels what a bridge was asked", timerCancels},
 	{"the death of a bridge moves on at once, and it may bind again", bridgeDies},
@@ -122,6 +123,29 @@ func asked(s *suite) error {
 		return errors.New("a second answer was taken")
 	}
 	return nil
+}
+
+// A method may have nothing but somebody's word.
+func vouched(s *suite) error {
+	b, err := s.bridge("core-bound")
+	if err != nil {
+		return err
+	}
+	if err := s.fence(steps("core-bound", "core-ok")...); err != nil {
+		return err
+	}
+	w, err := b.next("initiate")
+	if err != nil {
+		return err
+	}
+	const voucher = "ann@admin: pulled both cords"
+	if err := b.answer(w, 0, voucher); err != nil {
+		return err
+	}
+	if r, err := s.await(uapi.EventNotice); err != nil || r.Errno != 0 || r.Errmsg != voucher {
+		return fmt.Errorf("%+v, %w", r, err)
+	}
+	return s.Leave(ctx, "c")
 }
 
 func bridgeFails(s *suite) error {
