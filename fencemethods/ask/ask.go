@@ -33,7 +33,7 @@ import (
 const Name = "ask"
 
 // Port is where admin machines listen unless told otherwise, UDP.
-const Port = 7412
+const Port = 7413
 
 // TimeoutMS is how long to ask when fence.conf does not say: a day, as for manual.
 const TimeoutMS = 86400000
