@@ -2,7 +2,10 @@
 
 package qmp
 
-import "github.com/o2fence/o2fence/fencemethods"
+import (
+	"github.com/o2fence/o2fence/fencemethods"
+	"github.com/o2fence/o2fence/fencemethods/operation"
+)
 
 // A failure is an error without the names that fencemethods adds. The ones below are made once, so
 // that they can be compared: the same one several times running is the answer.
@@ -13,7 +16,7 @@ var (
 		Kind: fencemethods.ErrUnreachable, Detail: "no answer",
 		Advice: "check monitor and the way there; QEMU serves one client at a time, give o2fence a monitor of its own",
 	}
-	failNoTime = &failure{ // which giveUp replaces by what is known
+	failNoTime = &failure{ // which is replaced by what is known
 		Kind: fencemethods.ErrTimeout, Detail: "time was up before the answer",
 		Advice: "allow more time",
 	}
@@ -66,6 +69,12 @@ var (
 		Advice: "check its disks and QEMU's log",
 	}
 )
+
+// failures are those that package operation tells apart.
+var failures = operation.Failures{
+	Silent: failSilent, NoTime: failNoTime, HungUp: failHungUp, Garbage: failGarbage, Lost: failLost, Unproven: failUnproven,
+	StillOn: failStillOn, StillOff: failStillOff, Final: final,
+}
 
 // final reports whether trying again until the deadline makes no sense once f came several times.
 func final(f *failure) bool {

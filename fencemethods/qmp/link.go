@@ -12,7 +12,6 @@ import (
 	"os"
 	"strconv"
 	"syscall"
-	"time"
 
 	"github.com/o2fence/o2fence/fencemethods"
 )
@@ -35,7 +34,7 @@ func (d *device) ask(ctx context.Context, command, arguments string) ([]byte, *f
 	}
 	f := failSilent
 	for n := 0; n < tries && f == failSilent; n++ {
-		until, cut := d.patient()
+		until, cut := d.Until(d.patience)
 		d.conn.Limit(until)
 		answer, err := d.exchange(command, arguments)
 		switch {
@@ -51,18 +50,9 @@ func (d *device) ask(ctx context.Context, command, arguments string) ([]byte, *f
 	return nil, f
 }
 
-// patient returns until when to wait for an answer, and whether that is because time is up.
-func (d *device) patient() (until time.Time, cut bool) {
-	until = time.Now().Add(d.patience)
-	if d.deadline.Before(until) {
-		return d.deadline, true
-	}
-	return until, false
-}
-
 // connect connects and makes sure that it is the right machine.
 func (d *device) connect(ctx context.Context) *failure {
-	until, cut := d.patient()
+	until, cut := d.Until(d.patience)
 	conn, err := d.socket.Connect(ctx, until)
 	if err != nil {
 		return linkFailure(err, cut)
@@ -115,7 +105,7 @@ func (d *device) exchange(command, arguments string) (message, error) {
 			return message{}, err
 		}
 		if m.answers(d.id) {
-			d.heard = true
+			d.Heard = true
 			return m, nil
 		}
 	}
@@ -131,7 +121,7 @@ func (d *device) receive() (message, error) {
 		if m, ok := decodeMessage(line); ok {
 			return m, nil
 		}
-		d.ignored = true
+		d.Ignored = true
 	}
 }
 

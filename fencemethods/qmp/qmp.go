@@ -20,7 +20,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"path/filepath"
@@ -28,6 +27,7 @@ import (
 	"time"
 
 	"github.com/o2fence/o2fence/fencemethods"
+	"github.com/o2fence/o2fence/fencemethods/operation"
 	"github.com/o2fence/o2fence/fencemethods/stream"
 )
 
@@ -92,14 +92,10 @@ type device struct {
 	uuid     string
 	patience time.Duration
 
-	deadline time.Time
-	state    fencemethods.State // as last read in this attempt, unless a command has gone out since
-	told     bool               // state is what was read, if only that QEMU does not know
-	status   string             // QEMU's own word for it
-	heard    bool               // an answer came since the operation began
-	ignored  bool               // something that was none came too
-	active   bool               // a migration was under way when last looked
-	before   []byte             // what QEMU said of a migration that was over while the machine ran here
+	operation.Operation
+	status string // QEMU's own word for the state
+	active bool   // a migration was under way when last looked
+	before []byte // what QEMU said of a migration that was over while the machine ran here
 
 	conn  *stream.Conn // nil when there is none
 	in    *bufio.Reader
@@ -117,6 +113,7 @@ func New(_ fencemethods.Target, v fencemethods.Values) (fencemethods.Device, err
 		in:       bufio.NewReaderSize(nil, maxLine),
 		out:      make([]byte, 0, 512), id: make([]byte, 0, 64), before: make([]byte, 0, maxLine),
 	}
+	d.Operation = operation.Operation{Failures: &failures, HangUp: d.hangUp, Pause: firstPause}
 	to, err := addressOf(v["monitor"])
 	if err != nil {
 		return nil, err
@@ -165,83 +162,15 @@ func (d *device) Close() error {
 	return d.socket.Close()
 }
 
-// sameFailures is how many attempts running have to fail in the same way before that counts as the
-// answer.
-const sameFailures = 3
-
-const (
-	firstPause = 100 * time.Millisecond
-	lastPause  = 2 * time.Second
-)
-
-// operate attempts to do something until that succeeds, QEMU has made clear that it will not, or
-// time is up. It returns whether the machine was last read as on.
+// operate is Run with the connection's end: the monitor serves one client at a time.
 func (d *device) operate(ctx context.Context, do func() *failure, want fencemethods.State) (fencemethods.State, error) {
-	d.deadline, _ = ctx.Deadline()
-	d.heard, d.ignored, d.before = false, false, d.before[:0]
-	defer d.hangUp() // the monitor serves one client at a time
-	last := new(failure)
-	same, pause := 0, firstPause
-	for {
-		d.state, d.told = fencemethods.Unknown, false
-		f := do()
-		if f == nil {
-			return d.state, nil
-		}
-		d.hangUp()
-		if f == failNoTime && !d.told && last.Kind != nil {
-			f = last // which says more than an attempt that had no time
-		}
-		if *f != *last {
-			last, same = f, 0
-		}
-		if same++; same == sameFailures && final(f) {
-			return fencemethods.Unknown, f
-		}
-		d.sleep(ctx, pause)
-		if d.over(ctx) {
-			return fencemethods.Unknown, d.giveUp(ctx, want, f)
-		}
-		pause = min(2*pause, lastPause)
-	}
+	d.before = d.before[:0]
+	defer d.hangUp()
+	return d.Run(ctx, want, do)
 }
 
-// giveUp says what is known when time is up; f is what ended the last attempt.
-func (d *device) giveUp(ctx context.Context, want fencemethods.State, f *failure) error {
-	switch {
-	case errors.Is(ctx.Err(), context.Canceled):
-		return ctx.Err()
-	case d.state == fencemethods.On && want == fencemethods.Off:
-		return failStillOn
-	case d.state == fencemethods.Off && want == fencemethods.On:
-		return failStillOff
-	case f != failSilent && f != failNoTime && f != failHungUp:
-		return f
-	case f == failNoTime && d.told:
-		return failUnproven
-	case d.heard:
-		return failLost
-	case d.ignored:
-		return failGarbage
-	case f == failNoTime:
-		return failSilent
-	}
-	return f
-}
-
-// over reports whether the operation's time is up, or its answer no longer wanted.
-func (d *device) over(ctx context.Context) bool {
-	return ctx.Err() != nil || !time.Now().Before(d.deadline)
-}
-
-// sleep sleeps so long, or until the operation is over.
-func (d *device) sleep(ctx context.Context, pause time.Duration) {
-	until := time.Now().Add(pause)
-	if d.deadline.Before(until) {
-		until = d.deadline
-	}
-	stream.Sleep(ctx, until)
-}
+// firstPause is the wait after the first attempt that has failed.
+const firstPause = 100 * time.Millisecond
 
 const (
 	firstPoll = 5 * time.Millisecond
@@ -259,11 +188,11 @@ func (d *device) drive(ctx context.Context, want fencemethods.State) *failure {
 			return f
 		}
 		switch {
-		case d.state == want:
+		case d.State == want:
 			return nil
-		case d.over(ctx):
+		case d.Over(ctx):
 			return failUnproven
-		case d.state == fencemethods.Unknown:
+		case d.State == fencemethods.Unknown:
 			return failElsewhere
 		case commanded.IsZero() || time.Since(commanded) > again:
 			if f := d.command(ctx, want); f != nil {
@@ -271,7 +200,7 @@ func (d *device) drive(ctx context.Context, want fencemethods.State) *failure {
 			}
 			commanded, pause = time.Now(), firstPoll
 		default:
-			d.sleep(ctx, pause)
+			d.Sleep(ctx, pause)
 			pause = min(2*pause, lastPoll)
 		}
 	}
@@ -302,15 +231,15 @@ func (d *device) read(ctx context.Context) *failure {
 	if early == migrationOver && status.Running {
 		d.before = append(d.before[:0], earlier...)
 	}
-	d.status, d.told = status.Status, true
+	d.status, d.Told = status.Status, true
 	d.active = early == migrationActive || late == migrationActive
 	switch {
 	case status.on():
-		d.state = fencemethods.On
+		d.State = fencemethods.On
 	case status.off() && (late == migrationNone || late == migrationOver && bytes.Equal(later, d.before)):
-		d.state = fencemethods.Off
+		d.State = fencemethods.Off
 	default:
-		d.state = fencemethods.Unknown
+		d.State = fencemethods.Unknown
 	}
 	return nil
 }
@@ -318,7 +247,7 @@ func (d *device) read(ctx context.Context) *failure {
 // command gives the commands. That they were taken proves nothing yet.
 func (d *device) command(ctx context.Context, want fencemethods.State) *failure {
 	status := d.status
-	d.state, d.told = fencemethods.Unknown, false
+	d.State, d.Told = fencemethods.Unknown, false
 	if want == fencemethods.On {
 		if status == statusShutdown { // which has to be reset before it can start
 			if _, f := d.ask(ctx, "system_reset", ""); f != nil {

@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"github.com/o2fence/o2fence/fencemethods"
+	"github.com/o2fence/o2fence/fencemethods/operation"
 )
 
 // A failure is an error without the names that fencemethods adds. The ones below are made once, so
@@ -18,7 +19,7 @@ var (
 		Kind: fencemethods.ErrUnreachable, Detail: "no answer",
 		Advice: "check addr, port and the way there",
 	}
-	failNoTime = &failure{ // which giveUp replaces by what is known
+	failNoTime = &failure{ // which is replaced by what is known
 		Kind: fencemethods.ErrTimeout, Detail: "time was up before the answer",
 		Advice: "allow more time",
 	}
@@ -110,6 +111,12 @@ func failOther(c otherCertificate) *failure {
 		Kind: fencemethods.ErrAuth, Detail: "the BMC's certificate has SHA-256 " + c.Error(),
 		Advice: "check addr; if that is the BMC, change certificate",
 	}
+}
+
+// failures are those that package operation tells apart.
+var failures = operation.Failures{
+	Silent: failSilent, NoTime: failNoTime, HungUp: failHungUp, Lost: failLost, Unproven: failUnproven,
+	StillOn: failStillOn, StillOff: failStillOff, Final: final,
 }
 
 // final reports whether trying again until the deadline makes no sense once f came several times.

@@ -88,9 +88,9 @@ const logOutTime = 500 * time.Millisecond
 
 // logOut closes the session, if the connection still stands.
 func (d *device) logOut(ctx context.Context) {
-	if d.token != "" && d.session != "" && d.conn != nil && !d.over(ctx) {
-		if until := time.Now().Add(logOutTime); until.Before(d.deadline) {
-			d.deadline = until
+	if d.token != "" && d.session != "" && d.conn != nil && !d.Over(ctx) {
+		if until := time.Now().Add(logOutTime); until.Before(d.Deadline) {
+			d.Deadline = until
 		}
 		_, _, _ = d.ask(ctx, http.MethodDelete, d.session, nil)
 	}
@@ -100,13 +100,13 @@ func (d *device) logOut(ctx context.Context) {
 // ask asks once, logged in or not. An answer is the answer to this question because one question is
 // under way at a time, and the connection is given up as soon as anything goes amiss on it.
 func (d *device) ask(ctx context.Context, method, path string, body []byte) (int, http.Header, *failure) {
-	until, cut := d.patient()
+	until, cut := d.Until(d.patience)
 	if d.conn == nil {
 		if err := d.connect(ctx, until); err != nil {
 			d.hangUp()
 			return 0, nil, linkFailure(err, cut)
 		}
-		until, cut = d.patient()
+		until, cut = d.Until(d.patience)
 	}
 	d.conn.Limit(until)
 	d.out = d.appendRequest(d.out[:0], method, path, body)
@@ -116,17 +116,8 @@ func (d *device) ask(ctx context.Context, method, path string, body []byte) (int
 		d.hangUp()
 		return 0, nil, linkFailure(err, cut)
 	}
-	d.heard = true
+	d.Heard = true
 	return status, header, nil
-}
-
-// patient returns until when to wait for an answer, and whether that is because time is up.
-func (d *device) patient() (until time.Time, cut bool) {
-	until = time.Now().Add(d.patience)
-	if d.deadline.Before(until) {
-		return d.deadline, true
-	}
-	return until, false
 }
 
 // connect connects and recognizes the BMC. Before that nothing is sent that is secret.

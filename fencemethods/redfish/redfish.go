@@ -28,6 +28,7 @@ import (
 	"time"
 
 	"github.com/o2fence/o2fence/fencemethods"
+	"github.com/o2fence/o2fence/fencemethods/operation"
 	"github.com/o2fence/o2fence/fencemethods/stream"
 )
 
@@ -130,11 +131,8 @@ type device struct {
 	auth     fencemethods.Secret // the header of basic authentication, or nil
 	login    fencemethods.Secret // the body that opens a session, or nil
 
-	deadline time.Time
-	state    fencemethods.State // as last read in this attempt, unless a command has gone out since
-	reset    reset              // as last read
-	told     bool               // state is what was read, if only that the BMC does not know
-	heard    bool               // an HTTP answer came since the operation began
+	operation.Operation
+	reset reset // as last read
 
 	conn     *stream.Conn // nil when there is none
 	secure   *tls.Conn    // over conn
@@ -169,6 +167,7 @@ func New(_ fencemethods.Target, v fencemethods.Values) (fencemethods.Device, err
 		in:       bufio.NewReaderSize(nil, 4096),
 		out:      make([]byte, 0, 8<<10), body: make([]byte, maxBody),
 	}
+	d.Operation = operation.Operation{Failures: &failures, HangUp: d.hangUp, Pause: firstPause}
 	if v["auth"] == "session" {
 		d.login = loginBody(v["user"], password)
 	} else {
@@ -245,82 +244,15 @@ func (d *device) Close() error {
 	return d.socket.Close()
 }
 
-// sameFailures is how many attempts running have to fail in the same way before that counts as the
-// BMC's answer: while it restarts it may say anything.
-const sameFailures = 3
+// firstPause is the wait after the first attempt that has failed. The waits bound what attempts allocate:
+// a TLS connection each.
+const firstPause = 250 * time.Millisecond
 
-// The waits between attempts bound what they allocate: a TLS connection each.
-const (
-	firstPause = 250 * time.Millisecond
-	lastPause  = 2 * time.Second
-)
-
-// operate attempts to do something until that succeeds, the BMC has made clear that it will not, or
-// time is up. It returns how the power was last read.
+// operate is Run with the session's and the connection's end.
 func (d *device) operate(ctx context.Context, do func() *failure, want fencemethods.State) (fencemethods.State, error) {
-	d.deadline, _ = ctx.Deadline()
-	d.heard = false
 	defer d.hangUp()
 	defer d.logOut(ctx)
-	last := new(failure)
-	same, pause := 0, firstPause
-	for {
-		d.state, d.told = fencemethods.Unknown, false
-		f := do()
-		if f == nil {
-			return d.state, nil
-		}
-		d.hangUp()
-		if f == failNoTime && !d.told && last.Kind != nil {
-			f = last // which says more than an attempt that had no time
-		}
-		if *f != *last {
-			last, same = f, 0
-		}
-		if same++; same == sameFailures && final(f) {
-			return fencemethods.Unknown, f
-		}
-		d.sleep(ctx, pause)
-		if d.over(ctx) {
-			return fencemethods.Unknown, d.giveUp(ctx, want, f)
-		}
-		pause = min(2*pause, lastPause)
-	}
-}
-
-// giveUp says what is known when time is up; f is what ended the last attempt.
-func (d *device) giveUp(ctx context.Context, want fencemethods.State, f *failure) error {
-	switch {
-	case errors.Is(ctx.Err(), context.Canceled):
-		return ctx.Err()
-	case d.state == fencemethods.On && want == fencemethods.Off:
-		return failStillOn
-	case d.state == fencemethods.Off && want == fencemethods.On:
-		return failStillOff
-	case f != failSilent && f != failNoTime && f != failHungUp:
-		return f
-	case f == failNoTime && d.told:
-		return failUnproven
-	case d.heard:
-		return failLost
-	case f == failNoTime:
-		return failSilent
-	}
-	return f
-}
-
-// over reports whether the operation's time is up, or its answer no longer wanted.
-func (d *device) over(ctx context.Context) bool {
-	return ctx.Err() != nil || !time.Now().Before(d.deadline)
-}
-
-// sleep sleeps so long, or until the operation is over.
-func (d *device) sleep(ctx context.Context, pause time.Duration) {
-	until := time.Now().Add(pause)
-	if d.deadline.Before(until) {
-		until = d.deadline
-	}
-	stream.Sleep(ctx, until)
+	return d.Run(ctx, want, do)
 }
 
 const (
@@ -341,17 +273,17 @@ func (d *device) drive(ctx context.Context, want fencemethods.State) *failure {
 			return f
 		}
 		switch {
-		case d.state == want:
+		case d.State == want:
 			return nil
-		case d.over(ctx):
+		case d.Over(ctx):
 			return failUnproven
-		case commanded.IsZero(), d.state != fencemethods.Unknown && time.Since(commanded) > again:
+		case commanded.IsZero(), d.State != fencemethods.Unknown && time.Since(commanded) > again:
 			if f := d.command(ctx, want); f != nil {
 				return f
 			}
 			commanded, pause = time.Now(), firstPoll
 		default:
-			d.sleep(ctx, pause)
+			d.Sleep(ctx, pause)
 			pause = min(2*pause, lastPoll)
 		}
 	}
@@ -370,7 +302,7 @@ func (d *device) read(ctx context.Context) *failure {
 	if !ok {
 		return failNoSystem
 	}
-	d.state, d.told, d.reset = s.state(), true, s.Actions.Reset
+	d.State, d.Told, d.reset = s.state(), true, s.Actions.Reset
 	d.reset.Target = pathOf(d.reset.Target)
 	return nil
 }
@@ -382,7 +314,7 @@ func (d *device) command(ctx context.Context, want fencemethods.State) *failure 
 	if f != nil {
 		return f
 	}
-	d.state, d.told = fencemethods.Unknown, false
+	d.State, d.Told = fencemethods.Unknown, false
 	status, f := d.exchange(ctx, http.MethodPost, d.reset.Target, []byte(word))
 	if f != nil {
 		return f

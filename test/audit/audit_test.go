@@ -2,8 +2,8 @@
 
 // Package audit tests o2fence-audit on planted offenders, in one virtual machine: methods of a real
 // bridge that break a rule each, and one that breaks none. And it audits o2fenced as it is installed,
-// with a real BMC. The tests themselves are the program guest,
-// which runs there.
+// fencing by one method after another. The tests themselves are the program guest,
+// which runs there; devices answer on the host, across a network card.
 package audit
 
 import (
@@ -11,7 +11,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,8 +18,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/o2fence/o2fence/fencemethods/fencetest"
-	"github.com/o2fence/o2fence/test/bmc"
 	"github.com/o2fence/o2fence/test/ktap"
 	"github.com/o2fence/o2fence/test/vm"
 )
@@ -28,7 +25,7 @@ import (
 // testTime is more than the whole suite takes; one that hangs has to end too.
 const testTime = 5 * time.Minute
 
-// password is the BMC's, as guest/daemon.go has it.
+// password is every device's.
 const password = "correct-horse"
 
 func TestAudit(t *testing.T) {
@@ -36,7 +33,12 @@ func TestAudit(t *testing.T) {
 	defer cancel()
 	root, err := filepath.Abs("../..")
 	check(t, err)
-	c := vm.TestCluster(t, vm.ClusterConfig{Nodes: 1})
+	config := filepath.Join(root, "build", "audit", "config")
+	check(t, os.RemoveAll(config))
+	check(t, os.MkdirAll(config, 0o755))
+	disk := filepath.Join(config, "sbd.disk")
+	check(t, os.WriteFile(disk, make([]byte, 4<<20), 0o600))
+	c := vm.TestCluster(t, vm.ClusterConfig{Nodes: 1, Machine: func(_ int, c *vm.Config) { c.Disks = append(c.Disks, disk) }})
 	m := c.Nodes[0]
 	check(t, m.PowerOn(ctx)) // it boots meanwhile
 
@@ -50,15 +52,12 @@ func TestAudit(t *testing.T) {
 	release, err := m.Run(ctx, "uname", "-r")
 	check(t, err)
 	modules := filepath.Join(root, "build", "ko", strings.TrimSpace(release))
-	b, err := bmc.Start(ctx, t.TempDir(), bmc.Config{User: "fence", Password: password, Power: new(fencetest.Machine)})
-	check(t, err)
-	defer b.Close()
-	at := netip.AddrPortFrom(netip.MustParseAddr(vm.HostAddress), b.Addr().Port())
+	configure(ctx, t, config)
 
 	out, in := io.Pipe()
 	var stderr bytes.Buffer
 	p, err := m.Start(ctx, vm.Command{
-		Args:   []string{filepath.Join(dir, "guest"), modules, dir, at.String()},
+		Args:   []string{filepath.Join(dir, "guest"), modules, dir, config},
 		Stdout: in, Stderr: &stderr,
 	})
 	check(t, err)

@@ -5,7 +5,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,61 +15,12 @@ import (
 	"github.com/o2fence/o2fence/bridge/uapi"
 )
 
-// The real o2fenced, configured as an administrator would: node 1 has a BMC, node 2 has a watchdog.
+// The real o2fenced, configured as an administrator would: each node is fenced by another method, as
+// fence.conf says, which the host has written beside cluster.conf.
 const (
-	clusterFile  = "/tmp/cluster.conf"
-	fenceFile    = "/tmp/fence.conf"
-	passwordFile = "/tmp/bmc.password"
-	password     = "correct-horse" // as audit_test.go has it
-	realCluster  = "real"
-
-	patience = time.Minute
+	realCluster = "real"
+	patience    = time.Minute
 )
-
-const clusterConf = `cluster:
-	name = real
-	node_count = 3
-
-node:
-	cluster = real
-	name = n0
-	number = 0
-	ip_address = 192.0.2.1
-	ip_port = 7777
-
-node:
-	cluster = real
-	name = n1
-	number = 1
-	ip_address = 192.0.2.2
-	ip_port = 7777
-
-node:
-	cluster = real
-	name = n2
-	number = 2
-	ip_address = 192.0.2.3
-	ip_port = 7777
-`
-
-const fenceConf = `cluster:
-	name = real
-	then = off
-
-fence:
-	node = n1
-	method = ipmi
-	addr = %s
-	port = %d
-	user = fence
-	password_file = %s
-	method = watchdog
-
-fence:
-	node = n2
-	method = watchdog
-	wait = 100
-`
 
 // openDaemon starts o2fenced and joins.
 func (s *suite) openDaemon() error {
@@ -80,17 +30,9 @@ func (s *suite) openDaemon() error {
 	if err := s.open(); err != nil {
 		return err
 	}
-	at, err := netip.ParseAddrPort(s.bmc)
-	if err != nil {
-		return err
-	}
-	text := fmt.Sprintf(fenceConf, at.Addr(), at.Port(), passwordFile)
-	err = errors.Join(
-		os.WriteFile(passwordFile, []byte(password), 0o600),
-		os.WriteFile(clusterFile, []byte(clusterConf), 0o600), os.WriteFile(fenceFile, []byte(text), 0o600),
-	)
-	if err != nil {
-		return err
+	clusterFile, fenceFile := filepath.Join(s.config, "cluster.conf"), filepath.Join(s.config, "fence.conf")
+	if out, err := exec.Command("sh", "-ec", "sbd -d /dev/vdb -1 1 -4 5 create; sbd -d /dev/vdb allocate n5").CombinedOutput(); err != nil {
+		return fmt.Errorf("sbd: %w\n%s", err, out)
 	}
 	cfg, err := setup.Load(clusterFile, fenceFile)
 	if err != nil {

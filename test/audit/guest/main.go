@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 // Command guest tests o2fence-audit in the machine that it runs in, and prints KTAP. Its arguments are
-// the directory of o2fence's modules, that of its programs, and where a BMC answers. As "guest bridge" it is the process that is
-// audited, and as "guest idle" one that asks for nothing.
+// the directory of o2fence's modules, that of its programs, and that of its configuration. As "guest bridge"
+// it is the process that is audited, and as "guest idle" one that asks for nothing.
 package main
 
 import (
@@ -21,9 +21,9 @@ func main() {
 	case len(os.Args) == 2 && os.Args[1] == "idle":
 		idle()
 	case len(os.Args) == 4:
-		code, err = runAll(&suite{modules: os.Args[1], programs: os.Args[2], bmc: os.Args[3]})
+		code, err = runAll(&suite{modules: os.Args[1], programs: os.Args[2], config: os.Args[3]})
 	default:
-		err = fmt.Errorf("usage: %s O2FENCE_MODULES O2FENCE_PROGRAMS BMC", os.Args[0])
+		err = fmt.Errorf("usage: %s O2FENCE_MODULES O2FENCE_PROGRAMS CONFIGURATION", os.Args[0])
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -21,12 +21,11 @@ import (
 
 // A suite is what tests share.
 type suite struct {
-	modules, programs string // directories
-	bmc               string // address and port
-	client            *kernel.Client
-	bridge            *bridge
-	daemon            *exec.Cmd // the real one
-	offences          *report
+	modules, programs, config string // directories
+	client                    *kernel.Client
+	bridge                    *bridge
+	daemon                    *exec.Cmd // the real one
+	offences                  *report
 }
 
 type test struct {
@@ -57,6 +56,9 @@ var tests = []test{
 	{"a process that ends while a fence is awaited makes the verdict unknown", endsBeforeTheFence},
 	{"o2fenced asks for no page when it fences by ipmi", daemonKeepsTheRules(1, bounded)},
 	{"nothing is asked for when the kernel fences by watchdog", daemonKeepsTheRules(2, 0)},
+	{"o2fenced asks for no page when it fences by snmp", daemonKeepsTheRules(3, bounded)},
+	{"o2fenced asks for no page when it fences by redfish", daemonKeepsTheRules(4, bounded)},
+	{"o2fenced asks for no page when it fences by sbd", daemonKeepsTheRules(5, bounded)},
 	{"lost events make the verdict unknown", losesEvents},
 	{"bridges that break the rules are forbidden", breakTheRules},
 	{"memory that is allocated is reported with its line", offence("allocate", "mmap or brk", "")},
