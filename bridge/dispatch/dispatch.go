@@ -275,6 +275,9 @@ func errno(err error) syscall.Errno {
 	return fencemethods.Errno(err)
 }
 
+// Busy tells whether an order is under way, or a node is being powered on. Any goroutine may ask.
+func (d *Dispatcher) Busy() bool { return d.active.Load() > 0 }
+
 func (d *Dispatcher) begun() { d.active.Add(1) }
 
 func (d *Dispatcher) ended() {

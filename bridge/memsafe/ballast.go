@@ -6,7 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -32,9 +32,8 @@ type Ballast struct {
 	reserve Reserve
 	dropped chan struct{} // holds one
 
-	mu     sync.Mutex
 	memory []byte
-	held   int // bytes of it that are there, from the beginning
+	held   atomic.Int64 // bytes of it that are there, from the beginning
 }
 
 // TakeBallast takes kib KiB, for as long as the process lives. Refill has to run, in a goroutine of its
@@ -49,27 +48,28 @@ func TakeBallast(kib int, r Reserve) (*Ballast, error) {
 	}
 	b := &Ballast{reserve: r, dropped: make(chan struct{}, 1), memory: memory}
 	for !b.full() {
-		b.take()
+		b.take(func() bool { return false })
 	}
 	return b, nil
 }
 
-// take touches the pages of the next slice.
-func (b *Ballast) take() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for end := min(b.held+sliceKiB<<10, len(b.memory)); b.held < end; b.held += os.Getpagesize() {
-		b.memory[b.held] = 1
+// take touches the pages of the next slice, one after another, until somebody is busy or has dropped all.
+func (b *Ballast) take(busy func() bool) {
+	held := b.held.Load()
+	page := int64(os.Getpagesize())
+	for end := min(held+sliceKiB<<10, int64(len(b.memory))); held < end && !busy(); held += page {
+		b.memory[held] = 1
+		if !b.held.CompareAndSwap(held, held+page) {
+			return
+		}
 	}
 }
 
 // Drop gives all of it back. It cannot wait for memory because the kernel only takes the pages out of
-// the page tables; the mapping stays as it is.
+// the page tables; the mapping stays as it is. Nor does it wait for Refill, which may be touching a page.
 func (b *Ballast) Drop() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+	b.held.Store(0)
 	_ = unix.Madvise(b.memory, madvDontNeedLocked) // it did not fail at first
-	b.held = 0
 	select {
 	case b.dropped <- struct{}{}:
 	default:
@@ -77,18 +77,14 @@ func (b *Ballast) Drop() {
 }
 
 // Held is how much there is to drop, in KiB.
-func (b *Ballast) Held() int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.held >> 10
-}
+func (b *Ballast) Held() int { return int(b.held.Load() >> 10) }
 
 func (b *Ballast) full() bool { return b.Held() == len(b.memory)>>10 }
 
 // Refill takes the ballast again after it was dropped and this time has passed, slowly, and never of the
 // reserve: as long as no more is free than that, memory is still short, and it waits as long again. It
-// returns when ctx ends. It is not on the path.
-func (b *Ballast) Refill(ctx context.Context, after time.Duration) {
+// asks for nothing while a fence is under way, which busy tells. It returns when ctx ends.
+func (b *Ballast) Refill(ctx context.Context, after time.Duration, busy func() bool) {
 	for {
 		select {
 		case <-b.dropped:
@@ -103,8 +99,8 @@ func (b *Ballast) Refill(ctx context.Context, after time.Duration) {
 				return
 			}
 			pause = after
-			if b.isThere() {
-				b.take()
+			if !busy() && b.isThere() {
+				b.take(busy)
 				pause = refillEvery
 			}
 		}

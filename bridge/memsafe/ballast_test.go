@@ -3,6 +3,8 @@
 package memsafe
 
 import (
+	"os"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -37,7 +39,7 @@ func TestABallastIsTakenAgainWhenMemoryIsFree(t *testing.T) {
 		defer b.Drop()
 		r.set(1 << 40) // more than is free: memory is short
 		b.Drop()
-		go b.Refill(t.Context(), time.Minute)
+		go b.Refill(t.Context(), time.Minute, func() bool { return false })
 		time.Sleep(10*time.Minute + time.Second)
 		if b.Held() != 0 {
 			t.Error("it is taken again while memory is short")
@@ -52,6 +54,34 @@ func TestABallastIsTakenAgainWhenMemoryIsFree(t *testing.T) {
 		synctest.Wait()
 		if !b.full() {
 			t.Errorf("%d KiB are held", b.Held())
+		}
+	})
+}
+
+// What the ballast asks the kernel for, a fence must not have to wait behind.
+func TestABallastIsNotTakenAgainWhileAFenceIsUnderWay(t *testing.T) {
+	r := newReserve(t)
+	synctest.Test(t, func(t *testing.T) {
+		b, err := TakeBallast(2*sliceKiB, r.Reserve)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer b.Drop()
+		r.set(0)
+		b.Drop()
+		var free atomic.Int64 // so often the answer is that no fence is under way
+		free.Store(10)
+		go b.Refill(t.Context(), time.Minute, func() bool { return free.Add(-1) < 0 })
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if pages := b.Held() << 10 / os.Getpagesize(); pages != 9 { // one look, then one for each page
+			t.Errorf("%d pages were taken until a fence began", pages)
+		}
+		free.Store(1000)
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if !b.full() {
+			t.Errorf("%d KiB are held when it has ended", b.Held())
 		}
 	})
 }

@@ -179,11 +179,11 @@ func (s *server) serve(ctx context.Context, reserve memsafe.Reserve) error {
 	if err != nil {
 		return err
 	}
-	go ballast.Refill(ctx, ballastTime)
 	d := dispatch.New(s.bridge, s.carried.Nodes, dispatch.Options{
 		Settled: setup.Settled, Idle: service.NewSweeper(ownHeapKiB/4, memsafe.Collect).Sweep, Log: log.Printf,
 		Begin: service.GrowStack, Proven: ballast.Drop,
 	})
+	go ballast.Refill(ctx, ballastTime, d.Busy)
 	if err := s.resume(ctx, d); err != nil {
 		return err
 	}

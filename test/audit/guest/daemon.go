@@ -68,56 +68,62 @@ func (s *suite) awaitMethod(name string) error {
 	return errors.New("o2fenced does not bind its methods")
 }
 
-const (
-	// fences are audited at a time: what an answer meets on its way differs from one to the next.
-	fences = 10
-	// windows are tried. The path needs no page, but whoever comes when a slab is used up brings it a new
-	// one, and that may be the bridge: in one of so many windows it has to be somebody else.
-	windows = 3
-)
+// A way is how a node is fenced, and what may be asked for meanwhile, all of it in PF_MEMALLOC mode.
+type way struct {
+	node   uint32
+	fences int // at a time: what an answer meets on its way differs from one to the next
+	code   int
+	pages  bool // besides objects of slabs
+}
 
-// daemonKeepsTheRules audits o2fenced, and the kernel's threads, while a node is fenced. What is asked for
-// comes from slabs and nothing else, all in PF_MEMALLOC mode.
-func daemonKeepsTheRules(node uint32, code int) func(s *suite) error {
+// windows are tried. Where no page is needed, whoever comes when a slab is used up still brings it a new
+// one, and that may be the bridge: in one of so many windows it has to be somebody else.
+const windows = 3
+
+// daemonKeepsTheRules audits o2fenced, and the kernel's threads, while a node is fenced.
+func daemonKeepsTheRules(w way) func(s *suite) error {
 	return func(s *suite) error {
 		if err := s.openDaemon(); err != nil {
 			return err
 		}
-		for window := uint64(0); ; window++ {
-			found, err := s.auditFences(node, code, window*fences)
-			if err == nil && found != nil && (found.Kind != pageAllocation || window == windows-1) {
-				err = fmt.Errorf("%s by %s, %s", found.Kind, found.Thread, found.Blame)
+		for window := range windows {
+			page, err := s.auditFences(w, window*w.fences)
+			if err == nil && page != nil && window == windows-1 {
+				err = fmt.Errorf("%s by %s, %s", page.Kind, page.Thread, page.Blame)
 			}
-			if err != nil || found == nil {
+			if err != nil || page == nil {
 				return err
 			}
 		}
+		return nil
 	}
 }
 
-const pageAllocation = "page allocation"
-
-// auditFences audits some fences, and returns the first thing that was asked for and is no slab object.
-func (s *suite) auditFences(node uint32, code int, from uint64) (*site, error) {
-	a, err := s.begin("--pid", fmt.Sprint(s.daemon.Process.Pid), "--fences", fmt.Sprint(fences), "--within", "2m", "--claim", "256")
+// auditFences audits some fences, and returns a page allocation that must not be.
+func (s *suite) auditFences(w way, from int) (page *site, err error) {
+	a, err := s.begin("--pid", fmt.Sprint(s.daemon.Process.Pid), "--fences", fmt.Sprint(w.fences), "--within", "2m", "--claim", "256")
 	if err != nil {
 		return nil, err
 	}
-	for i := range uint64(fences) {
-		if err := s.fence(node, from+i+1); err != nil {
+	for i := range w.fences {
+		if err := s.fence(w.node, uint64(from+i+1)); err != nil {
 			return nil, err
 		}
 	}
-	r, err := a.end(code)
+	r, err := a.end(w.code)
 	if err != nil {
 		return nil, err
 	}
 	for _, site := range r.Sites {
-		if site.Class != "aside" && site.Kind != "slab allocation" {
-			return &site, nil
+		switch {
+		case site.Class == "aside", site.Kind == "slab allocation":
+		case site.Kind != "page allocation":
+			return nil, fmt.Errorf("%s by %s, %s", site.Kind, site.Thread, site.Blame)
+		case !w.pages:
+			page = &site
 		}
 	}
-	return nil, nil
+	return page, nil
 }
 
 // fence fences a node, by the first method of its list.
