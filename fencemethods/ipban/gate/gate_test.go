@@ -324,12 +324,42 @@ const shown = `Target 1: iqn.2026-01.test:disk
 
 func TestSessionsOfATgtAreTold(t *testing.T) {
 	want := []session{
-		{"iqn.2026-01.test:web1", web1[0]},
-		{"iqn.2026-01.test:web2", web2[0]},
-		{"iqn.2026-01.test:web3", netip.Addr{}},
+		{"iqn.2026-01.test:web1", []netip.Addr{web1[0]}},
+		{"iqn.2026-01.test:web2", []netip.Addr{web2[0]}},
+		{"iqn.2026-01.test:web3", []netip.Addr{{}}},
 	}
-	if diff := cmp.Diff(want, parseTargets(shown), cmp.AllowUnexported(session{}), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
-		t.Error(diff)
+	got, err := parseTargets(shown)
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(session{}), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" || err != nil {
+		t.Error(err, diff)
+	}
+}
+
+// Nor is one of an unknown form: no session would be seen in it.
+func TestAListOfTargetsThatIsCutShortIsNotTakenForOneWithoutSessions(t *testing.T) {
+	lines := strings.SplitAfter(shown, "\n")
+	for n := 1; !strings.Contains(strings.Join(lines[:n], ""), "ACL"); n++ {
+		if got, err := parseTargets(strings.Join(lines[:n], "")); !errors.Is(err, errTargets) {
+			t.Errorf("%d lines: %v, %v", n, got, err)
+		}
+	}
+	for _, text := range []string{"no targets here\n", strings.ReplaceAll(shown, "I_T nexus information", "Sessions"), strings.TrimSuffix(shown, "    ACL information:\n        ALL\n") + shown} {
+		if got, err := parseTargets(text); !errors.Is(err, errTargets) {
+			t.Errorf("%q: %v, %v", text, got, err)
+		}
+	}
+	if _, err := parseTargets(""); err != nil {
+		t.Errorf("a tgtd without targets: %v", err)
+	}
+}
+
+// A session is the node's by whichever of its connections.
+func TestASessionOfSeveralConnectionsIsTheNodesByAnyOfThem(t *testing.T) {
+	const second = "            Connection: 1\n                IP Address: 203.0.113.9\n"
+	text := strings.Replace(shown, "198.18.4.1\n", "198.18.4.1\n"+second, 1)
+	text = text[:strings.Index(text, "        I_T nexus: 3")] + text[strings.Index(text, "    LUN"):]
+	node := &config.IPBanNode{Addresses: web1}
+	if working, err := showing(t, text).working(t.Context(), node); !working || err != nil {
+		t.Errorf("working: %v, %v", working, err)
 	}
 }
 

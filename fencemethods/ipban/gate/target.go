@@ -3,7 +3,6 @@
 package gate
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -52,9 +51,11 @@ func (t tgt) working(ctx context.Context, n *config.IPBanNode) (bool, error) {
 	}
 	for _, s := range sessions {
 		// One without a known address may be anybody's.
-		ours := !s.addr.IsValid() || slices.Contains(n.Addresses, s.addr)
+		ours := len(s.addrs) == 0 || slices.ContainsFunc(s.addrs, func(a netip.Addr) bool {
+			return !a.IsValid() || slices.Contains(n.Addresses, a)
+		})
 		if named := slices.Contains(n.Initiators, s.initiator); named && !ours {
-			return false, fmt.Errorf("%s has come from %v, not one of its addresses", s.initiator, s.addr)
+			return false, fmt.Errorf("%s has come from %v, not one of its addresses", s.initiator, s.addrs)
 		}
 		if ours {
 			return true, nil
@@ -66,7 +67,7 @@ func (t tgt) working(ctx context.Context, n *config.IPBanNode) (bool, error) {
 // A session is what tgt tells of one.
 type session struct {
 	initiator string
-	addr      netip.Addr // not valid when it is not known
+	addrs     []netip.Addr // of its connections; not valid when one is not known
 }
 
 func (t tgt) sessions(ctx context.Context) ([]session, error) {
@@ -79,32 +80,55 @@ func (t tgt) sessions(ctx context.Context) ([]session, error) {
 		}
 		return nil, fmt.Errorf("tgtadm: %w", err)
 	}
-	return parseTargets(string(out)), nil
+	return parseTargets(string(out))
 }
 
-// parseTargets reads the list of all targets. tgt 1.0.85 prints for each session:
+var errTargets = errors.New("tgtadm: a list of targets that is not whole, or of a form that is not known")
+
+// parseTargets reads the list of all targets. tgt 1.0.85 prints for each target, and for each session:
 //
-//	I_T nexus: 2
-//	    Initiator: iqn.1993-08.org.debian:01:abc alias: web1
-//	    Connection: 0
-//	        IP Address: 198.51.100.1
-func parseTargets(text string) []session {
-	var all []session
-	for lines := bufio.NewScanner(strings.NewReader(text)); lines.Scan(); {
-		key, value, _ := strings.Cut(strings.TrimSpace(lines.Text()), ": ")
-		switch key {
-		case "I_T nexus":
+//	Target 1: iqn.2026-01.org.example:disk
+//	    I_T nexus information:
+//	        I_T nexus: 2
+//	            Initiator: iqn.1993-08.org.debian:01:abc alias: web1
+//	            Connection: 0
+//	                IP Address: 198.51.100.1
+//
+//	    LUN information: ...
+//	    ACL information: ...
+//
+// A target without all of its lists is an error: what was not read is not taken for none.
+func parseTargets(text string) (all []session, err error) {
+	listed, whole := false, true
+	for line := range strings.Lines(text) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
+		switch word, _, _ := strings.Cut(key, " "); {
+		case word == "Target" && strings.HasPrefix(line, word):
+			if !whole {
+				return nil, errTargets
+			}
+			listed, whole = false, false
+		case key == "I_T nexus information:":
+			listed = true
+		case key == "ACL information:": // the last of a target's lists
+			whole = listed
+		case key == "I_T nexus":
 			all = append(all, session{})
-		case "Initiator":
-			if len(all) > 0 {
-				all[len(all)-1].initiator, _, _ = strings.Cut(value, " alias: ")
+		case key == "Initiator" && len(all) > 0:
+			all[len(all)-1].initiator, _, _ = strings.Cut(value, " alias: ")
+		case key == "Connection" && len(all) > 0:
+			all[len(all)-1].addrs = append(all[len(all)-1].addrs, netip.Addr{}) // not known yet
+		case key == "IP Address" && len(all) > 0:
+			addr, _ := netip.ParseAddr(value) // with an interface behind %, where it is link-local
+			s := &all[len(all)-1]
+			if n := len(s.addrs); n > 0 && !s.addrs[n-1].IsValid() {
+				s.addrs = s.addrs[:n-1]
 			}
-		case "IP Address":
-			if len(all) > 0 {
-				addr, _ := netip.ParseAddr(value) // with an interface behind %, where it is link-local
-				all[len(all)-1].addr = addr.Unmap().WithZone("")
-			}
+			s.addrs = append(s.addrs, addr.Unmap().WithZone(""))
 		}
 	}
-	return all
+	if !whole || text != "" && !strings.HasPrefix(text, "Target ") {
+		return nil, errTargets
+	}
+	return all, nil
 }
