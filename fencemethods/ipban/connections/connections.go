@@ -43,6 +43,10 @@ const (
 	backlogAt = 28 // SK_MEMINFO_BACKLOG, the eighth number
 )
 
+// synRecv is the state of a connection that is being made. As long as the far end has not answered there
+// is no socket for it, and nothing unread.
+const synRecv = 3
+
 // The states in which the far end has said that nothing more comes: that counts as an unread byte.
 const (
 	closeWait = 8
@@ -115,7 +119,7 @@ func parse(b []byte) (Connection, error) {
 	if err != nil {
 		return Connection{}, fmt.Errorf("sock_diag: %w", err)
 	}
-	known := false
+	known := b[1] == synRecv
 	for d.Next() {
 		if d.Type() == memInfo && len(d.Bytes()) >= backlogAt+4 {
 			known = true

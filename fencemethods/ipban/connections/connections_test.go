@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -145,4 +146,44 @@ func TestAnEndThatWasNotReadIsNoData(t *testing.T) {
 		t.Fatal(err)
 	}
 	await(t, v4, 0)
+}
+
+// The kernel knows of a connection before it has one: its last packet has not come, and may never do.
+func TestAConnectionThatIsBeingMadeIsToldAndEnded(t *testing.T) {
+	node, srv := network(t)
+	var l net.Listener
+	srv.Do(func() (err error) {
+		l, err = net.Listen("tcp", server+":0")
+		return err
+	})
+	defer l.Close()
+	srv.Run("ip", "neigh", "replace", v4, "lladdr", "02:00:00:00:00:99", "dev", device(srv)) // answers go astray
+	node.Do(func() error {
+		fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		t.Cleanup(func() { syscall.Close(fd) })
+		if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: netip.MustParseAddr(v4).As4()}); err != nil {
+			return err
+		}
+		to := &syscall.SockaddrInet4{Port: l.Addr().(*net.TCPAddr).Port, Addr: netip.MustParseAddr(server).As4()}
+		if err := syscall.Connect(fd, to); err != syscall.EINPROGRESS {
+			return err
+		}
+		return nil
+	})
+	srv.Enter()
+	await(t, v4, 0)
+	if err := End(of(t, v4)); err != nil {
+		t.Fatal(err)
+	}
+	if left := of(t, v4); len(left) != 0 {
+		t.Errorf("left: %+v", left)
+	}
+}
+
+// device is the name of a namespace's end of the cable.
+func device(s *netns.Space) string {
+	return strings.TrimSpace(s.Run("sh", "-c", "ls /sys/class/net | grep -v lo"))
 }
