@@ -32,7 +32,7 @@ func Budget(own memsafe.Budget, cfg *config.Config) (memsafe.Budget, error) {
 				if setup.IsKernel(s.Method) {
 					continue
 				}
-				m, err := catalog.Find(s.Method)
+				m, err := catalog.Methods().Find(s.Method)
 				if err != nil {
 					return b, err
 				}

@@ -13,7 +13,7 @@ import (
 )
 
 func TestTheBudgetIsForAllNodesAtOnce(t *testing.T) {
-	ipmi, err := catalog.Find("ipmi")
+	ipmi, err := catalog.Methods().Find("ipmi")
 	if err != nil {
 		t.Fatal(err)
 	}

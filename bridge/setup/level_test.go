@@ -73,7 +73,7 @@ func TestALevelIsCarriedAsOneMethod(t *testing.T) {
 	if diff := cmp.Diff([]string{"test+test", "test|test"}, bridge.Methods); diff != "" {
 		t.Error(diff)
 	}
-	m, err := catalog.Find("test")
+	m, err := catalog.Methods().Find("test")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -159,9 +159,17 @@ func IsKernel(method string) bool {
 	return method == config.Watchdog || method == config.Manual
 }
 
+// An Opener opens devices: one for all of a process, since some of a method share what there can be only
+// once, such as kdump's port. Several goroutines may use it. It holds nothing but what its devices
+// hold, until the last of them is closed.
+type Opener struct{ methods catalog.Table }
+
+// NewOpener makes one for the methods of the catalog.
+func NewOpener() *Opener { return &Opener{catalog.Methods()} }
+
 // Open makes the device of one method of a node, which is no level. It reads the method's secrets.
-func Open(c *config.Cluster, n config.Node, s config.Step) (fencemethods.Device, error) {
-	m, err := catalog.Find(s.Method)
+func (o *Opener) Open(c *config.Cluster, n config.Node, s config.Step) (fencemethods.Device, error) {
+	m, err := o.methods.Find(s.Method)
 	if err != nil {
 		return nil, err
 	}
@@ -185,11 +193,11 @@ func target(c *config.Cluster, n config.Node) fencemethods.Target {
 func ms(n uint32) time.Duration { return time.Duration(n) * time.Millisecond }
 
 // openStep makes what carries out a step for the bridge. begin is for the goroutines of a level.
-func openStep(c *config.Cluster, n config.Node, s config.Step, begin func()) (d fencemethods.Device, err error) {
+func (o *Opener) openStep(c *config.Cluster, n config.Node, s config.Step, begin func()) (d fencemethods.Device, err error) {
 	if s.Level == config.NoLevel {
-		d, err = Open(c, n, s)
+		d, err = o.Open(c, n, s)
 	} else {
-		d, err = openLevel(c, n, s, begin)
+		d, err = o.openLevel(c, n, s, begin)
 	}
 	if err != nil || s.DelayMS+s.DelayRandomMS == 0 {
 		return d, err
@@ -198,10 +206,10 @@ func openStep(c *config.Cluster, n config.Node, s config.Step, begin func()) (d 
 }
 
 // openLevel makes the devices of a level. After an error none is left open.
-func openLevel(c *config.Cluster, n config.Node, s config.Step, begin func()) (fencemethods.Device, error) {
+func (o *Opener) openLevel(c *config.Cluster, n config.Node, s config.Step, begin func()) (fencemethods.Device, error) {
 	var members []level.Member
 	for _, m := range s.Members {
-		d, err := Open(c, n, m)
+		d, err := o.Open(c, n, m)
 		if err != nil {
 			for _, open := range members {
 				err = errors.Join(err, open.Device.Close())
@@ -222,7 +230,7 @@ const labelMax = 39
 
 // label tells a member of a level from the others, for people: by the first of what names its machine.
 func label(s config.Step) string {
-	m, err := catalog.Find(s.Method)
+	m, err := catalog.Methods().Find(s.Method)
 	if err != nil {
 		return s.Method
 	}
@@ -244,10 +252,10 @@ type Bridge struct {
 // OpenBridge makes the devices of all nodes. After an error none is left open. begin is called once by
 // each goroutine that will carry out orders, before OpenBridge returns: the time to grow its stack.
 func OpenBridge(cfg *config.Config, begin func()) (*Bridge, error) {
-	b := &Bridge{}
+	b, o := &Bridge{}, NewOpener()
 	for _, c := range cfg.Clusters {
 		for _, n := range c.Nodes {
-			if err := b.add(c, n, begin); err != nil {
+			if err := b.add(o, c, n, begin); err != nil {
 				return nil, errors.Join(err, b.Close())
 			}
 		}
@@ -255,7 +263,7 @@ func OpenBridge(cfg *config.Config, begin func()) (*Bridge, error) {
 	return b, nil
 }
 
-func (b *Bridge) add(c *config.Cluster, n config.Node, begin func()) error {
+func (b *Bridge) add(o *Opener, c *config.Cluster, n config.Node, begin func()) error {
 	b.Nodes = append(b.Nodes, dispatch.Node{
 		Cluster: c.Name, Number: n.Number, ThenOn: n.ThenOn, ThenDelay: ms(c.ThenDelayMS),
 	})
@@ -264,7 +272,7 @@ func (b *Bridge) add(c *config.Cluster, n config.Node, begin func()) error {
 		if IsKernel(s.Method) {
 			continue
 		}
-		device, err := openStep(c, n, s, begin)
+		device, err := o.openStep(c, n, s, begin)
 		if err != nil {
 			return err
 		}
@@ -276,7 +284,7 @@ func (b *Bridge) add(c *config.Cluster, n config.Node, begin func()) error {
 		}
 	}
 	for _, s := range n.Devices() {
-		if m, err := catalog.Find(s.Method); err == nil { // the others are the kernel's
+		if m, err := catalog.Methods().Find(s.Method); err == nil { // the others are the kernel's
 			b.HeapKiB += m.MemoryKiB
 		}
 	}

@@ -3,11 +3,15 @@
 package setup
 
 import (
+	"context"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -133,7 +137,7 @@ func TestSchemaCoversTheCatalog(t *testing.T) {
 func TestEveryMethodThatSwitchesAMachineNamesIt(t *testing.T) {
 	ordered := []string{"test", relay.Name, "ipban", "ask"}
 	for name, m := range Schema() {
-		if method, err := catalog.Find(name); err == nil && method.Registers {
+		if method, err := catalog.Methods().Find(name); err == nil && method.Registers {
 			continue
 		}
 		if !slices.Contains(ordered, name) && !slices.ContainsFunc(m.Params, func(p config.Param) bool { return p.Identity }) {
@@ -189,7 +193,7 @@ func TestTheBridgeCarriesEachMethodOnce(t *testing.T) {
 	}
 	want := 0
 	for _, name := range []string{"ipmi", "ipmi", "test"} { // one for each device
-		m, err := catalog.Find(name)
+		m, err := catalog.Methods().Find(name)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -200,6 +204,45 @@ func TestTheBridgeCarriesEachMethodOnce(t *testing.T) {
 	}
 	if !bridge.Nodes[0].ThenOn || bridge.Nodes[1].ThenOn {
 		t.Error("then = off is for web2 alone")
+	}
+}
+
+// One port is for all nodes.
+func TestAllNodesOfKdumpAreListenedForAtOnePort(t *testing.T) {
+	const listeners = `fence:
+	node = web1
+	method = kdump
+	plain = yes
+	port = PORT
+	addrs = 192.0.2.1
+
+fence:
+	node = web2
+	method = kdump
+	plain = yes
+	port = PORT
+	addrs = 192.0.2.2
+`
+	free, err := net.ListenUDP("udp", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := loadText(t, strings.ReplaceAll(listeners, "PORT", strconv.Itoa(free.LocalAddr().(*net.UDPAddr).Port)))
+	free.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	bridge, err := OpenBridge(cfg, func() {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bridge.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for _, n := range bridge.Nodes {
+		if err := n.Jobs[0].Device.Check(ctx); err != nil {
+			t.Errorf("node %d: %v", n.Number, err)
+		}
 	}
 }
 

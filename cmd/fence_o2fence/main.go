@@ -28,7 +28,7 @@ func run() int {
 		Args: os.Args[1:], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 		Getenv: os.Getenv, Version: version(),
 		Load:     setup.Load,
-		Open:     setup.Open,
+		Open:     setup.NewOpener().Open,
 		IsKernel: setup.IsKernel,
 		Dial: func() (agentapi.Kernel, error) {
 			client, err := kernel.Dial()

@@ -62,7 +62,7 @@ func (t *tool) checkCommand() *cobra.Command {
 // checkAll asks all devices at once.
 func checkAll(ctx context.Context, c *config.Cluster) []Check {
 	var running sync.WaitGroup
-	all := make([][]Check, len(c.Nodes))
+	all, opener := make([][]Check, len(c.Nodes)), setup.NewOpener()
 	for i, n := range c.Nodes {
 		all[i] = make([]Check, len(n.Devices()))
 		checks := all[i]
@@ -70,7 +70,7 @@ func checkAll(ctx context.Context, c *config.Cluster) []Check {
 			for _, s := range s.Devices() {
 				check := &checks[0]
 				check.Level, checks = j+1, checks[1:]
-				running.Go(func() { check.run(ctx, c, n, s) })
+				running.Go(func() { check.run(ctx, opener, c, n, s) })
 			}
 		}
 	}
@@ -79,7 +79,7 @@ func checkAll(ctx context.Context, c *config.Cluster) []Check {
 }
 
 // run asks one device. A kernel method has none; whether the kernel has it, the join checks.
-func (c *Check) run(ctx context.Context, cluster *config.Cluster, n config.Node, s config.Step) {
+func (c *Check) run(ctx context.Context, o *setup.Opener, cluster *config.Cluster, n config.Node, s config.Step) {
 	c.Node, c.Method, c.State = n.Name, s.Method, fencemethods.Unknown.String()
 	if setup.IsKernel(s.Method) {
 		c.OK = true
@@ -88,7 +88,7 @@ func (c *Check) run(ctx context.Context, cluster *config.Cluster, n config.Node,
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(s.TimeoutMS)*time.Millisecond)
 	defer cancel()
 	began := time.Now()
-	err := c.ask(ctx, cluster, n, s)
+	err := c.ask(ctx, o, cluster, n, s)
 	c.MS = time.Since(began).Milliseconds()
 	c.OK = err == nil
 	if err != nil {
@@ -96,8 +96,8 @@ func (c *Check) run(ctx context.Context, cluster *config.Cluster, n config.Node,
 	}
 }
 
-func (c *Check) ask(ctx context.Context, cluster *config.Cluster, n config.Node, s config.Step) error {
-	device, err := setup.Open(cluster, n, s)
+func (c *Check) ask(ctx context.Context, o *setup.Opener, cluster *config.Cluster, n config.Node, s config.Step) error {
+	device, err := o.Open(cluster, n, s)
 	if err != nil {
 		return err
 	}

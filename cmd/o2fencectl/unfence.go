@@ -46,12 +46,13 @@ func (t *tool) unfence(ctx context.Context, c *config.Cluster) error {
 		return usageError{err}
 	}
 	var errs []error
+	opener := setup.NewOpener()
 	for _, step := range us.Steps {
 		for _, s := range step.Devices() {
-			if m, err := catalog.Find(s.Method); err != nil || !m.Registers {
+			if m, err := catalog.Methods().Find(s.Method); err != nil || !m.Registers {
 				continue // one of the kernel's is not in the catalog
 			}
-			if err := t.register(ctx, c, *us, s); err != nil {
+			if err := t.register(ctx, opener, c, *us, s); err != nil {
 				errs = append(errs, err)
 			}
 		}
@@ -60,10 +61,10 @@ func (t *tool) unfence(ctx context.Context, c *config.Cluster) error {
 }
 
 // register leaves a node alone that is registered, whatever it is doing.
-func (t *tool) register(ctx context.Context, c *config.Cluster, us config.Node, s config.Step) error {
+func (t *tool) register(ctx context.Context, o *setup.Opener, c *config.Cluster, us config.Node, s config.Step) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(s.TimeoutMS)*time.Millisecond)
 	defer cancel()
-	device, err := setup.Open(c, us, s)
+	device, err := o.Open(c, us, s)
 	if err != nil {
 		return err
 	}

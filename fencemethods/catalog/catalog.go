@@ -25,9 +25,13 @@ import (
 	"github.com/o2fence/o2fence/fencemethods/testmethod"
 )
 
+// A Table has the methods. A Method may have what all devices that it opens share (kdump: a port), so a
+// process opens all its devices by one Table.
+type Table []fencemethods.Method
+
 // Methods returns all methods. Whoever adds one adds its line here.
-func Methods() []fencemethods.Method {
-	return []fencemethods.Method{
+func Methods() Table {
+	return Table{
 		ipmi.Method(),
 		snmp.Method(),
 		ifmib.Method(),
@@ -46,9 +50,9 @@ func Methods() []fencemethods.Method {
 }
 
 // Find returns the method of that name. The error for an unknown one names what was probably meant.
-func Find(name string) (fencemethods.Method, error) {
+func (t Table) Find(name string) (fencemethods.Method, error) {
 	var names []string
-	for _, m := range Methods() {
+	for _, m := range t {
 		if m.Name == name {
 			return m, nil
 		}

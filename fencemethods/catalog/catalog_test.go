@@ -33,18 +33,18 @@ func TestEveryMethodIsDescribed(t *testing.T) {
 }
 
 func TestFindNamesWhatWasMeant(t *testing.T) {
-	if m, err := Find("ipmi"); err != nil || m.Name != "ipmi" {
+	if m, err := Methods().Find("ipmi"); err != nil || m.Name != "ipmi" {
 		t.Errorf("Find(ipmi) = %q, %v", m.Name, err)
 	}
 	for name, want := range map[string]string{"impi": `did you mean "ipmi"?`, "telepathy": "expected one of ipmi, "} {
-		if _, err := Find(name); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := Methods().Find(name); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("Find(%s): %v, want %q", name, err, want)
 		}
 	}
 }
 
 func TestTheTestMethodSaysThatItFencesNothing(t *testing.T) {
-	m, err := Find("test")
+	m, err := Methods().Find("test")
 	if err != nil || !strings.Contains(m.Summary, "FENCES NOTHING") {
 		t.Errorf("summary %q, %v", m.Summary, err)
 	}

@@ -3,7 +3,8 @@
 // Package kdump waits for a crashed node to say that it writes its dump: the kernel that held the
 // locks is gone then, and to cut the power would lose the dump. It commands nothing.
 //
-// One listener is there from the configuration on, for all nodes. There are two kinds of proof:
+// One listener is there from the configuration on, for all nodes whose devices one Method has opened.
+// There are two kinds of proof:
 //
 // With key_file, the kdump kernel answers a challenge that is made anew for each fence, so that
 // neither a forged answer nor one of an earlier crash counts. What is assumed: the key is in the
@@ -42,14 +43,16 @@ const (
 	keyMin = 16                     // bytes; a word could be guessed from one message
 )
 
-// Method describes this method.
+// Method describes this method, and has the listeners of all devices that it opens. A port can be bound
+// once, so a process opens all its devices of kdump by one Method.
 func Method() fencemethods.Method {
+	ls := &listeners{open: map[netip.AddrPort]*listener{}}
 	return fencemethods.Method{
 		Name:      "kdump",
 		Summary:   "wait until the crashed node says that it writes its dump",
 		Blind:     true,
 		MemoryKiB: 16,
-		New:       New,
+		New:       ls.newDevice,
 		Params: []fencemethods.Param{
 			{
 				Name: "addrs", Required: true, Identity: true, Validate: validAddrs,
@@ -120,9 +123,9 @@ type device struct {
 	out         [sealedLen]byte
 }
 
-// New joins the process's listener, and opens it if it is the first. A port that another process
-// has is no error here: o2fencectl runs beside o2fenced. Check tells.
-func New(target fencemethods.Target, v fencemethods.Values) (fencemethods.Device, error) {
+// newDevice joins the listener for its port, and opens it if it is the first. A port that another
+// process has is no error here: o2fencectl runs beside o2fenced. Check tells.
+func (ls *listeners) newDevice(target fencemethods.Target, v fencemethods.Values) (fencemethods.Device, error) {
 	if (v["key_file"] == "") == (v["plain"] == "no") {
 		return nil, &fencemethods.ParamError{
 			Method: "kdump", Key: "key_file",
@@ -149,7 +152,7 @@ func New(target fencemethods.Target, v fencemethods.Values) (fencemethods.Device
 		local = netip.AddrPortFrom(netip.MustParseAddr(v["listen"]).Unmap(), local.Port())
 		d.probe = local
 	}
-	l, err := shared.join(local, d)
+	l, err := ls.join(local, d)
 	if err != nil && !errors.Is(err, syscall.EADDRINUSE) {
 		d.key.Wipe()
 		return nil, err
@@ -360,7 +363,7 @@ func (d *device) Close() error {
 	if d.listener == nil {
 		return nil
 	}
-	return shared.leave(d.listener, d)
+	return d.listener.leave(d)
 }
 
 func isClosed(err error) bool { return errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrClosed) }

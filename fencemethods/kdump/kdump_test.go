@@ -55,12 +55,18 @@ func sealedParams(t testing.TB, port int) map[string]string {
 	return map[string]string{"addrs": "127.0.0.1", "port": strconv.Itoa(port), "key_file": keyFile(t, testKey)}
 }
 
-// open opens the device of a node, some of whose parameters are others.
+// open opens the only device of a port, some of whose parameters are others.
 func open(t testing.TB, node uint8, params, others map[string]string) fencemethods.Device {
+	t.Helper()
+	return openBy(t, Method(), node, params, others)
+}
+
+// openBy opens one of several, which have m in common.
+func openBy(t testing.TB, m fencemethods.Method, node uint8, params, others map[string]string) fencemethods.Device {
 	t.Helper()
 	params = maps.Clone(params)
 	maps.Copy(params, others)
-	d, err := Method().Open(fencemethods.Target{Cluster: "c", Node: node, Name: fmt.Sprint("node", node)}, params)
+	d, err := m.Open(fencemethods.Target{Cluster: "c", Node: node, Name: fmt.Sprint("node", node)}, params)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,11 +158,12 @@ func bare(t *testing.T, params, others map[string]string) *device {
 	t.Helper()
 	params = maps.Clone(params)
 	maps.Copy(params, others)
-	v, err := Method().Parse(params)
+	m := Method()
+	v, err := m.Parse(params)
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := New(fencemethods.Target{Cluster: "c", Node: 1, Name: "node1"}, v)
+	d, err := m.New(fencemethods.Target{Cluster: "c", Node: 1, Name: "node1"}, v)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -206,8 +213,9 @@ func TestFenceKdumpSendFromElsewhereIsNoProof(t *testing.T) {
 	run("link", "set", space, "up")
 	run("-n", space, "addr", "add", "198.18.77.2/24", "dev", "node")
 	run("-n", space, "link", "set", "node", "up")
-	stranger := open(t, 1, plainParams(port), map[string]string{"addrs": "198.18.77.3,127.0.0.1"})
-	node := open(t, 2, plainParams(port), map[string]string{"addrs": "10.0.0.1,198.18.77.2"})
+	m := Method()
+	stranger := openBy(t, m, 1, plainParams(port), map[string]string{"addrs": "198.18.77.3,127.0.0.1"})
+	node := openBy(t, m, 2, plainParams(port), map[string]string{"addrs": "10.0.0.1,198.18.77.2"})
 	done := make(chan error, 2)
 	go func() { done <- stranger.Off(within(t, 4*time.Second)) }()
 	go func() { done <- node.Off(within(t, patience)) }()
@@ -264,7 +272,8 @@ func TestANodeThatSpeaksAndLivesIsNotFenced(t *testing.T) {
 // Nobody calls that order off when the node lives, and anybody can send what would be believed.
 func TestAPlainMessageIsNoProofOfAFenceByHand(t *testing.T) {
 	port := freePort(t)
-	plain, sealed := open(t, 1, plainParams(port), nil), open(t, 1, sealedParams(t, port), nil)
+	m := Method()
+	plain, sealed := openBy(t, m, 1, plainParams(port), nil), openBy(t, m, 1, sealedParams(t, port), nil)
 	repeat(t, speaker(t, "127.0.0.1", port), plainMessage)
 	newKernel(t, "127.0.0.1", port, testKey, 1).speak(t)
 	for name, ctx := range map[string]context.Context{
@@ -300,11 +309,11 @@ func TestWhatIsNoMessageIsNoProof(t *testing.T) {
 
 // Fence_kdump itself can wait for one node at a time on a machine.
 func TestManyNodesCrashAtOnce(t *testing.T) {
-	port, done := freePort(t), make(chan error)
+	m, port, done := Method(), freePort(t), make(chan error)
 	const nodes = 100
 	for i := range nodes {
 		addr := fmt.Sprintf("127.0.1.%d", i+1)
-		d := open(t, uint8(i), plainParams(port), map[string]string{"addrs": addr})
+		d := openBy(t, m, uint8(i), plainParams(port), map[string]string{"addrs": addr})
 		// Every other one crashes.
 		if i%2 == 0 {
 			repeat(t, speaker(t, addr, port), plainMessage)
@@ -350,6 +359,24 @@ func TestCheckAsksTheListenerOfThisMachine(t *testing.T) {
 	if err := d.On(within(t, short)); !errors.Is(err, fencemethods.ErrUnsupported) {
 		t.Errorf("On: %v", err)
 	}
+}
+
+func TestTheLastDeviceClosesTheListener(t *testing.T) {
+	m, port := Method(), freePort(t)
+	first, last := openBy(t, m, 1, plainParams(port), nil), openBy(t, m, 2, plainParams(port), nil)
+	for _, d := range []fencemethods.Device{first, last} {
+		if err := d.Check(within(t, patience)); err != nil {
+			t.Error("before it is closed:", err)
+		}
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	c, err := net.ListenUDP("udp", &net.UDPAddr{Port: port})
+	if err != nil {
+		t.Fatal("after the last one:", err)
+	}
+	c.Close()
 }
 
 // As fence_kdump does, for as long as it waits.

@@ -14,12 +14,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A listener is the one socket of the process for an address and port, for all nodes, from the
-// first device to the last: two crashes at once need one socket, and what comes before it is asked
+// A listener is the one socket for an address and port, for all nodes, from the first device to the
+// last: two crashes at once need one socket, and what comes before it is asked
 // for is heard. Its goroutine hears, and remembers, and does nothing else.
 type listener struct {
 	conn  *net.UDPConn
 	local netip.AddrPort
+	among *listeners
 	ended chan struct{}
 
 	mu      sync.Mutex
@@ -27,14 +28,12 @@ type listener struct {
 	out     [sealedLen]byte
 }
 
-// listeners are those of the process. A port can be bound once, and devices are made one by one by
-// callers that do not know of each other, so this is the one thing that they share.
+// listeners are those of one Method: its devices are made one by one, by callers that do not know of
+// each other.
 type listeners struct {
 	mu   sync.Mutex
 	open map[netip.AddrPort]*listener
 }
-
-var shared = listeners{open: map[netip.AddrPort]*listener{}}
 
 // join has d hear what comes in at local.
 func (ls *listeners) join(local netip.AddrPort, d *device) (*listener, error) {
@@ -50,7 +49,7 @@ func (ls *listeners) join(local netip.AddrPort, d *device) (*listener, error) {
 		if err != nil {
 			return nil, err
 		}
-		l = &listener{conn: conn, local: local, ended: make(chan struct{})}
+		l = &listener{conn: conn, local: local, among: ls, ended: make(chan struct{})}
 		ls.open[local] = l
 		go l.hear()
 	}
@@ -82,9 +81,9 @@ func listen(addr *net.UDPAddr) (*net.UDPConn, error) {
 }
 
 // leave ends that; the last one closes the socket.
-func (ls *listeners) leave(l *listener, d *device) error {
-	ls.mu.Lock()
-	defer ls.mu.Unlock()
+func (l *listener) leave(d *device) error {
+	l.among.mu.Lock()
+	defer l.among.mu.Unlock()
 	l.mu.Lock()
 	l.devices = slices.DeleteFunc(l.devices, func(other *device) bool { return other == d })
 	last := len(l.devices) == 0
@@ -92,7 +91,7 @@ func (ls *listeners) leave(l *listener, d *device) error {
 	if !last {
 		return nil
 	}
-	delete(ls.open, l.local)
+	delete(l.among.open, l.local)
 	err := l.conn.Close()
 	<-l.ended
 	return err

@@ -52,7 +52,7 @@ func run(args []string) error {
 }
 
 func operate(method, operation, from, node string, given []string) error {
-	m, err := catalog.Find(method)
+	m, err := catalog.Methods().Find(method)
 	if err != nil {
 		return err
 	}
