@@ -179,12 +179,13 @@ func (d *device) readKey(name string, node []byte) error {
 	return nil
 }
 
-// heardPlain and heardSealed are called for what comes from an address of the node's.
+// heardPlain and heardSealed are called for what comes from an address of the node's. now is when a plain
+// message came: it may be read much later.
 func (d *device) heardPlain(now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.plain = now
-	if d.since.IsZero() && !d.order.IsZero() {
+	if d.since.IsZero() && !d.order.IsZero() && d.order.Sub(now) <= d.silence {
 		d.since = now
 	}
 }

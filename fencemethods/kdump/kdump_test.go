@@ -238,6 +238,23 @@ func TestWhatCameBeforeTheFenceIsNoProof(t *testing.T) {
 	wantError(t, d.Off(within(t, short)), fencemethods.ErrTimeout, "no word")
 }
 
+// The listener may have been held up, and reads only during the fence what came long before it.
+func TestWhatWasReadLateIsNoProofEither(t *testing.T) {
+	for _, silence := range []time.Duration{0, time.Second} {
+		d := bare(t, plainParams(freePort(t)), map[string]string{"silence_ms": strconv.FormatInt(silence.Milliseconds(), 10)})
+		d.begin()
+		d.heardPlain(d.order.Add(-silence - time.Millisecond))
+		later := d.order.Add(time.Minute)
+		if done, _, err := d.verdict(later, later); done {
+			t.Errorf("with %v of silence: fenced, %v", silence, err)
+		}
+		d.heardPlain(d.order.Add(-silence))
+		if done, _, err := d.verdict(later, later); !done || err != nil {
+			t.Errorf("with %v of silence: what counts just so is no proof, %v", silence, err)
+		}
+	}
+}
+
 // The node has been silent for longer than that when the order to fence comes.
 func TestWhatCameDuringTheSilenceIsRemembered(t *testing.T) {
 	port := freePort(t)
