@@ -142,7 +142,7 @@ func (f *fenceFile) step(c *Cluster, n *Node, entries []entry, rule Rule, siblin
 	}
 	in := f.fieldsOr(f.instead(m), "method "+name, line, entries[1:], m.keys(name, rule)...)
 	timeout := in.number("timeout_ms", span{100, maxTimeout, m.timeout(f.timeouts[c])})
-	values := in.values(m)
+	values := in.values(c, m)
 	step := Step{Method: name, TimeoutMS: timeout, Values: values}
 	in.usage(&step)
 	step.Params = append(digest(values), step.usage()...)
@@ -181,8 +181,8 @@ func (f *fenceFile) fits(s Step, line int) {
 	}
 }
 
-// values checks the parameters of a method.
-func (f fields) values(m Method) map[string]string {
+// values checks the parameters of a method, for a node of c.
+func (f fields) values(c *Cluster, m Method) map[string]string {
 	values := map[string]string{}
 	before := len(f.errors)
 	for _, p := range m.Params {
@@ -199,6 +199,9 @@ func (f fields) values(m Method) map[string]string {
 	}
 	if m.Check != nil && len(f.errors) == before {
 		f.check(m.Check(values))
+	}
+	if m.Suits != nil && len(f.errors) == before && c.Name != "" {
+		f.check(m.Suits(c, values))
 	}
 	return values
 }

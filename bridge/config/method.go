@@ -43,6 +43,9 @@ type Method struct {
 	// *KeyError, to point at one of the lines.
 	Check func(values map[string]string) error
 
+	// Suits is Check with the settings of the node's cluster; nil has no objections.
+	Suits func(c *Cluster, values map[string]string) error
+
 	// Instead is the method that somebody means who gives this one its parameters; "" is none.
 	Instead string
 

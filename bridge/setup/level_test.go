@@ -143,3 +143,24 @@ func TestWhatCannotBeReadIsNotOneOfAll(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestWhatANodeSaidBeforeItFellSilentIsNotBelieved(t *testing.T) {
+	const kdump = `cluster:
+	name = web
+	missed = 3
+
+fence:
+	node = web1
+	method = kdump
+	addrs = 192.0.2.1
+	plain = yes
+	silence_ms = 6000
+`
+	if _, err := loadText(t, kdump); err != nil {
+		t.Error(err)
+	}
+	const want = "fence.conf:10: silence_ms: 6001 is longer than a node is silent before it is fenced: expected at most missed times period_ms, 6000"
+	if _, err := loadText(t, strings.Replace(kdump, "6000", "6001", 1)); err == nil || !strings.HasSuffix(err.Error(), want) {
+		t.Errorf("%v\nwant %s", err, want)
+	}
+}

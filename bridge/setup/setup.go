@@ -7,8 +7,10 @@ package setup
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/o2fence/o2fence/bridge/config"
@@ -19,6 +21,7 @@ import (
 	"github.com/o2fence/o2fence/fencemethods/agent"
 	"github.com/o2fence/o2fence/fencemethods/ask"
 	"github.com/o2fence/o2fence/fencemethods/catalog"
+	"github.com/o2fence/o2fence/fencemethods/kdump"
 	"github.com/o2fence/o2fence/fencemethods/level"
 )
 
@@ -39,6 +42,8 @@ func Schema() config.Schema {
 			s.Order = safeOrder
 		case ask.Name:
 			s.TimeoutMS = ask.TimeoutMS
+		case kdump.Name:
+			s.Suits = ofThisDeath
 		}
 		schema[m.Name] = s
 	}
@@ -53,6 +58,17 @@ func safeOrder(steps []config.Step) error {
 	}
 	_, err := agent.CheckOrder(all)
 	return err
+}
+
+// ofThisDeath refuses to have kdump believe what a node may have said before its last heartbeat: then it was
+// of an earlier life.
+func ofThisDeath(c *config.Cluster, values map[string]string) error {
+	silent := uint64(c.Missed) * uint64(c.PeriodMS)
+	if ms, err := strconv.ParseUint(values["silence_ms"], 10, 32); err == nil && ms > silent {
+		return &config.KeyError{Key: "silence_ms", Err: fmt.Errorf(
+			"%d is longer than a node is silent before it is fenced: expected at most missed times period_ms, %d", ms, silent)}
+	}
+	return nil
 }
 
 // checked has a method look at all of its parameters together, and points at the one that it objects

@@ -43,12 +43,15 @@ const (
 	keyMin = 16                     // bytes; a word could be guessed from one message
 )
 
+// Name is the method's.
+const Name = "kdump"
+
 // Method describes this method, and has the listeners of all devices that it opens. A port can be bound
 // once, so a process opens all its devices of kdump by one Method.
 func Method() fencemethods.Method {
 	ls := &listeners{open: map[netip.AddrPort]*listener{}}
 	return fencemethods.Method{
-		Name:      "kdump",
+		Name:      Name,
 		Summary:   "wait until the crashed node says that it writes its dump",
 		Blind:     true,
 		MemoryKiB: 16,
@@ -128,7 +131,7 @@ type device struct {
 func (ls *listeners) newDevice(target fencemethods.Target, v fencemethods.Values) (fencemethods.Device, error) {
 	if (v["key_file"] == "") == (v["plain"] == "no") {
 		return nil, &fencemethods.ParamError{
-			Method: "kdump", Key: "key_file",
+			Method: Name, Key: "key_file",
 			Text: "expected either key_file, or plain = yes for messages that anybody can forge",
 		}
 	}
