@@ -225,7 +225,7 @@ func (d *device) verdict(ctx context.Context, now time.Time) (done bool, err err
 		err = d.why(confirmed)
 		d.end(nil, "nobody has confirmed in time, and the cluster goes on to its next method")
 		return true, err
-	case now.Sub(d.heard) > d.reach || d.refused():
+	case now.Sub(d.heard) > d.reach:
 		err = d.why(confirmed)
 		d.end(nil, "the cluster does not hear the administrators, and goes on to its next method")
 		return true, err
@@ -279,7 +279,7 @@ func (d *device) Check(ctx context.Context) error {
 			return nil
 		case errors.Is(ctx.Err(), context.Canceled):
 			return ctx.Err()
-		case !now.Before(d.deadline), d.talks[missing].final:
+		case !now.Before(d.deadline):
 			e := *d.talks[missing].why()
 			e.Detail = d.talks[missing].addr + ": " + e.Detail
 			return &e

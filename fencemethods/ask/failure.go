@@ -45,16 +45,6 @@ var (
 	}
 )
 
-// refused tells whether all machines have said that they cannot verify the question.
-func (d *device) refused() bool {
-	for _, t := range d.talks {
-		if !t.final {
-			return false
-		}
-	}
-	return true
-}
-
 // why says what is known when nobody has answered: what a machine has said before what none has.
 func (d *device) why(confirmed int) *failure {
 	if confirmed > 0 {
@@ -79,7 +69,7 @@ func (t *talk) knows() int {
 		return 3
 	case !t.heard.IsZero():
 		return 2
-	case t.odd+t.unverified > 0:
+	case t.unverified || t.odd > 0:
 		return 1
 	}
 	return 0
@@ -96,7 +86,7 @@ func (t *talk) why() *failure {
 		return failNobody
 	case !t.heard.IsZero():
 		return failLost
-	case t.odd+t.unverified > 0:
+	case t.unverified || t.odd > 0:
 		return failKey
 	case t.d.garbage:
 		return failGarbage

@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/o2fence/o2fence/fencemethods"
@@ -109,6 +110,32 @@ func TestAnAnswerToAnythingElseNeverCounts(t *testing.T) {
 		})
 	}
 	all.Wait()
+}
+
+// That a machine cannot verify a question is not sealed, so whoever has seen the question can say it.
+func TestAForgedRefusalDoesNotEndAQuestion(t *testing.T) {
+	t.Parallel()
+	a := startAdmin(t, "127.0.0.1:0", says(true, "ann", "I am sure"))
+	w, err := wire.New(a.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	var lost atomic.Int64
+	w.SetFault(func(p wire.Packet) {
+		if !p.Answer || lost.Add(1) > 5 {
+			p.Pass()
+			return
+		}
+		m, _ := message.Decode(p.Data)
+		m.Kind = message.Unverified
+		var forged [message.Size]byte
+		m.Encode(&forged)
+		p.Deliver(forged[:])
+	})
+	if err := open(t, params(t, int(w.Addr().Port())), nil).Off(within(t, patience)); err != nil {
+		t.Error(err)
+	}
 }
 
 // A confirmation that was recorded is offered for the next question, before anybody has answered that.

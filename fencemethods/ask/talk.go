@@ -16,7 +16,6 @@ import (
 
 const (
 	firstWait = 100 * time.Millisecond // for an answer; then twice as long each time, up to repeat_ms
-	refusals  = 3                      // that running make a machine's word that it cannot verify us count
 	margin    = 500 * time.Millisecond // at most, of the time that is left: for the answer's way back
 )
 
@@ -45,8 +44,7 @@ type talk struct {
 	err        error     // of the last datagram that could not be sent
 	heard      time.Time // when a genuine answer last came; zero: never
 	odd        int       // datagrams that were sealed with another key, or damaged
-	unverified int       // questions that it says it cannot verify, running
-	final      bool      // it will not answer
+	unverified bool      // somebody has said in its name that it cannot verify us
 }
 
 func (t *talk) begin(op message.Op) {
@@ -61,7 +59,7 @@ func (t *talk) begin(op message.Op) {
 
 // tick says what is to be said when it is time.
 func (t *talk) tick(now time.Time) {
-	if t.final || now.Before(t.next) {
+	if now.Before(t.next) {
 		return
 	}
 	t.say(now, &t.question)
@@ -81,8 +79,7 @@ func (t *talk) hear(m *message.Message, p []byte, now time.Time) {
 	case m.Kind.Question() || m.Node != t.d.tag || m.Op != t.question.Op:
 		return
 	case m.Kind == message.Unverified:
-		t.unverified++
-		t.final = t.unverified >= refusals && t.heard.IsZero()
+		t.unverified = true // for a failure's text alone: whoever has seen the question can say so
 		return
 	case !t.d.seal.Genuine(p):
 		t.odd++
@@ -90,7 +87,7 @@ func (t *talk) hear(m *message.Message, p []byte, now time.Time) {
 	case m.Server != t.question.Server || !t.same(m):
 		return
 	}
-	t.heard, t.d.heard, t.unverified = now, now, 0
+	t.heard, t.d.heard = now, now
 	switch ordered := t.question.Kind == message.Order; {
 	case m.Kind == message.Challenge && m.Next != (message.Nonce{}):
 		t.order(m, now)

@@ -21,24 +21,12 @@ type peer struct {
 	last       message.Kind // of the genuine answers
 	odd        int          // datagrams that were sealed with another key, or damaged
 	ignored    int          // what is no datagram of ours
-	asked      int          // questions
-	refused    int          // the last of them that it says it cannot verify
-	unverified int          // how many of those, running
+	unverified bool         // somebody has said in its name that it cannot verify us
 	final      bool         // it has failed, and would again
 	failed     *failure     // what it has said
 }
 
 func (s *peer) begin() { *s = peer{Link: s.Link} }
-
-// refuse takes the server's word that it cannot verify us. Others might say so in its name, once they
-// have seen the question, so that it counts once for each question, and for nothing but giving up.
-func (s *peer) refuse() {
-	if s.refused != s.asked {
-		s.refused = s.asked
-		s.unverified++
-		s.final = s.unverified >= refusals && !s.heard
-	}
-}
 
 // knows ranks what is known.
 func (s *peer) knows() int {
@@ -47,7 +35,7 @@ func (s *peer) knows() int {
 		return 3
 	case s.heard:
 		return 2
-	case s.odd+s.ignored+s.unverified > 0:
+	case s.unverified || s.odd+s.ignored > 0:
 		return 1
 	}
 	return 0
@@ -106,7 +94,6 @@ func (d *Client) takeBack(s *peer) {
 func (d *Client) send(s *peer, m message.Message) {
 	m.Encode(&d.out)
 	d.seal.Close(&d.out)
-	s.asked++
 	s.Send(d.out[:])
 }
 
@@ -115,12 +102,9 @@ func (d *Client) send(s *peer, m message.Message) {
 func (d *Client) hear(s *peer, until, end time.Time) (heard bool) {
 	for p := s.Receive(until); p != nil; p = s.Receive(until) {
 		if !d.genuine(s, p) {
-			if s.final {
-				return false
-			}
 			continue
 		}
-		heard, s.heard, s.last, s.unverified = true, true, d.answer.Kind, 0
+		heard, s.heard, s.last = true, true, d.answer.Kind
 		switch d.answer.Kind {
 		case message.Challenge:
 			d.order(end)
@@ -152,7 +136,10 @@ func (d *Client) genuine(s *peer, p []byte) bool {
 	case m.Client != d.question.Client || m.Node != d.tag || m.Op != d.question.Op:
 		return false // late, or somebody plays it again
 	case m.Kind == message.Unverified:
-		s.refuse()
+		// Whoever has seen the question can say so. It is for the failure's text alone: if it ended
+		// anything, who can only speak could have a fence fail before the server has answered. The price
+		// is that with the wrong key, which check shows beforehand, the next method waits for its turn.
+		s.unverified = true
 		return false
 	case !d.seal.Genuine(p):
 		s.odd++

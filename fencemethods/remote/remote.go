@@ -43,7 +43,6 @@ const (
 	ask       = 250 * time.Millisecond // how often the result is asked for
 	silence   = 2 * time.Second        // after which a server counts as gone, where there is another
 	margin    = 500 * time.Millisecond // at most, of the time that is left: for the answer's way back
-	refusals  = 3                      // that running make a server's word that it cannot verify us count
 )
 
 // ReadKey reads a key file for both sides. The error never holds the key.
@@ -217,7 +216,7 @@ func (d *Client) why(s *peer) *failure {
 		return &f.late
 	case s.heard:
 		return &f.lost
-	case s.unverified > 0:
+	case s.unverified:
 		return &f.key
 	case s.odd > 0:
 		return &f.otherKey

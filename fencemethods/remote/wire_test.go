@@ -325,28 +325,36 @@ func TestANewOrderOfAClientTakesThePlaceOfItsOldOne(t *testing.T) {
 	}
 }
 
-// The word that a server cannot verify us is not sealed: it must not end what goes on.
+// The word that a server cannot verify us is not sealed: it must not end what goes on, nor what the
+// server has not answered yet.
 func TestAForgedRefusalDoesNotEndAnOrder(t *testing.T) {
 	t.Parallel()
-	w, _ := wired(t, &hand{order: func(_ context.Context, o server.Order) (server.Result, error) {
-		time.Sleep(time.Second)
-		return done(o), nil
-	}})
-	w.SetFault(func(p wire.Packet) {
-		if !p.Answer {
-			p.Pass()
-			return
-		}
-		p.Pass()
-		m, _ := message.Decode(p.Data)
-		m.Kind = message.Unverified
-		var forged [message.Size]byte
-		m.Encode(&forged)
-		for range 5 {
-			p.Deliver(forged[:])
-		}
-	})
-	if _, err := dial(t, remote.Config{Servers: addrs(w)}).Do(within(t, patience), message.Off); err != nil {
-		t.Error(err)
+	for name, lost := range map[string]int64{"beside answers": 0, "before the first answer": 5} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w, _ := wired(t, &hand{order: func(_ context.Context, o server.Order) (server.Result, error) {
+				time.Sleep(time.Second)
+				return done(o), nil
+			}})
+			var answers atomic.Int64
+			w.SetFault(func(p wire.Packet) {
+				if !p.Answer || answers.Add(1) > lost {
+					p.Pass()
+				}
+				if !p.Answer {
+					return
+				}
+				m, _ := message.Decode(p.Data)
+				m.Kind = message.Unverified
+				var forged [message.Size]byte
+				m.Encode(&forged)
+				for range 5 {
+					p.Deliver(forged[:])
+				}
+			})
+			if _, err := dial(t, remote.Config{Servers: addrs(w)}).Do(within(t, patience), message.Off); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
