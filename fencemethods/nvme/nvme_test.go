@@ -118,6 +118,20 @@ func TestAFencedNodeWritesNoMore(t *testing.T) {
 	}
 }
 
+// Such as that of the same node under another Host Identifier: it has that key still, and writes.
+func TestAKeyOfWhoKnowsWhomProvesNothing(t *testing.T) {
+	f := &fake{wwid: space1}
+	a, b := pair(t, f)
+	f.hosts = append(f.hosts, registered{b, 7})
+	d := a.device(t, 2, "yes")
+	wantError(t, d.Check(within(t, time.Minute)), fencemethods.ErrRefused, "keys that are none of this cluster's")
+	wantError(t, d.Off(within(t, time.Minute)), fencemethods.ErrRefused, "keys that are none of this cluster's")
+	if !b.writes() {
+		t.Error("the fake is wrong")
+	}
+	wantState(t, d, fencemethods.Unknown)
+}
+
 // A host that has another key there, of an earlier cluster, gets ours.
 func TestAKeyOfBeforeIsReplaced(t *testing.T) {
 	f := &fake{wwid: space1}
@@ -297,7 +311,7 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, p []byte, long bool) {
 		isNamespace(p, space1)
 		table, ok := readReport(p, long, reserve.KeyOf("web", 1), reserve.KeyOf("web", 2))
-		if !ok && table != (reserve.Table{}) || table.Right && !table.Held || 24*(table.Mine+table.Theirs) > len(p) {
+		if !ok && table != (reserve.Table{}) || table.Right && !table.Held || 24*(table.Mine+table.Theirs+table.Foreign) > len(p) {
 			t.Errorf("%+v, %v of %x", table, ok, p)
 		}
 	})

@@ -119,12 +119,7 @@ func readReport(p []byte, long bool, mine, theirs reserve.Key) (t reserve.Table,
 	}
 	t.Held, t.Right, t.Lasting = p[4] != 0, p[4] == allRegistrants, p[9] == 1
 	for list := p[head : head+n*size]; len(list) > 0; list = list[size:] {
-		switch reserve.Key(binary.LittleEndian.Uint64(list[at:])) {
-		case mine:
-			t.Mine++
-		case theirs:
-			t.Theirs++
-		}
+		t.Count(reserve.Key(binary.LittleEndian.Uint64(list[at:])), mine, theirs)
 	}
 	return t, true
 }

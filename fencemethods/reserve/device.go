@@ -102,11 +102,16 @@ func (d *device) Status(ctx context.Context) (fencemethods.State, error) {
 	return fencemethods.Off, nil
 }
 
-// Check proves that this node could fence: it is registered by every path to every disk, and the
-// reservation stands.
+// Check proves that this node could fence: it is registered by every path to every disk, the
+// reservation stands, and all keys are of nodes of the cluster.
 func (d *device) Check(ctx context.Context) error {
 	d.sent = false
-	return d.each(ctx, d.check)
+	return d.each(ctx, func(ctx context.Context, k *disk) fault {
+		if f := d.check(ctx, k); f.why != nil {
+			return f
+		}
+		return d.known(k)
+	})
 }
 
 // Close ends the threads.
@@ -207,6 +212,7 @@ func (d *device) enter(ctx context.Context, k *disk) fault {
 	return d.check(ctx, k)
 }
 
+// check proves that this node is registered with one disk by all paths.
 func (d *device) check(ctx context.Context, k *disk) fault {
 	if f := d.read(ctx, k); f.why != nil {
 		return f

@@ -37,6 +37,10 @@ var (
 		Kind: fencemethods.ErrRefused, Detail: "the reservation is not Write Exclusive - All Registrants",
 		Advice: "see who else reserves this disk, and make him release it",
 	}
+	failForeignKey = &Failure{
+		Kind: fencemethods.ErrRefused, Detail: "there are keys that are none of this cluster's: nobody knows who can write by them",
+		Advice: "see whose they are, and remove them",
+	}
 	failVolatile = &Failure{
 		Kind: fencemethods.ErrRefused, Detail: "reservations end with the storage's power: a fenced node could write again",
 		Advice: "have the storage keep them, or set persist = no and take that risk",

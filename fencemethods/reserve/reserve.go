@@ -7,7 +7,9 @@
 // That a key is missing proves nothing by itself: without a reservation anybody may write. So a node
 // is cut off when the key is gone and a reservation of one type stands, Write Exclusive - All
 // Registrants: it excludes all who have not registered, and lasts as long as anybody is. Those of
-// type Registrants Only end when their one holder goes.
+// type Registrants Only end when their one holder goes. Nor does it prove anything while there is a key
+// that is none of this cluster's: it may be the node's own, of another program or the cluster's former
+// name, and lets it write as well.
 //
 // A node whose own key is gone was fenced itself, and fences nobody: who takes whose key away is
 // decided by the disk, in one command. With several disks all nodes begin with the same one, and go on
@@ -48,9 +50,22 @@ func (k Key) String() string { return fmt.Sprintf("0x%016x", uint64(k)) }
 // A Table is what a disk says of its reservations at one moment.
 type Table struct {
 	Mine, Theirs int  // how many registrations there are with each of the two keys
+	Foreign      int  // and with keys of no node of the cluster
 	Held         bool // a reservation stands
 	Right        bool // and is one for all registrants that excludes all others from writing
 	Lasting      bool // all of this survives a loss of the disk's power
+}
+
+// Count counts one more registration.
+func (t *Table) Count(key, mine, theirs Key) {
+	switch {
+	case key == mine:
+		t.Mine++
+	case key == theirs:
+		t.Theirs++
+	case key>>8 != mine>>8: // all but the node's number
+		t.Foreign++
+	}
 }
 
 // A Failure is an error without the names that package fencemethods adds. They are made once, so that

@@ -63,7 +63,20 @@ func (d *device) cut(k *disk) fault {
 			return fault{k.name, failThere}
 		}
 	}
+	if f := d.known(k); f.why != nil {
+		return f
+	}
 	return d.stands(k)
+}
+
+// known tells whether all keys are of nodes of the cluster.
+func (d *device) known(k *disk) fault {
+	for _, p := range k.paths {
+		if p.fault == nil && p.table.Foreign > 0 {
+			return fault{k.name, failForeignKey}
+		}
+	}
+	return fault{}
 }
 
 // stands tells whether a reservation stands that lets nobody write who is not registered.

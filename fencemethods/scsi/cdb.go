@@ -113,21 +113,16 @@ func listed(p []byte) (generation uint32, list []byte, ok bool) {
 	return binary.BigEndian.Uint32(p), p[8 : 8+n], true
 }
 
-// countKeys counts two keys among those that READ KEYS lists.
-func countKeys(p []byte, mine, theirs reserve.Key) (generation uint32, m, t int, ok bool) {
+// countKeys counts the keys that READ KEYS lists.
+func countKeys(p []byte, mine, theirs reserve.Key) (generation uint32, t reserve.Table, ok bool) {
 	generation, list, ok := listed(p)
 	if !ok || len(list)%8 != 0 {
-		return 0, 0, 0, false
+		return 0, t, false
 	}
 	for ; len(list) > 0; list = list[8:] {
-		switch reserve.Key(binary.BigEndian.Uint64(list)) {
-		case mine:
-			m++
-		case theirs:
-			t++
-		}
+		t.Count(reserve.Key(binary.BigEndian.Uint64(list)), mine, theirs)
 	}
-	return generation, m, t, true
+	return generation, t, true
 }
 
 // readReservation takes READ RESERVATION apart.

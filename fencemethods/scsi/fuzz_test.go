@@ -86,9 +86,9 @@ func FuzzDecode(f *testing.F) {
 		readSense(p)
 		readCapabilities(p)
 		const key = 0x6f32000000000001
-		_, mine, theirs, ok := countKeys(p, key, key+1)
-		if ok && 8*(mine+theirs) > len(p)-8 {
-			t.Errorf("%d and %d keys in %x", mine, theirs, p)
+		_, table, ok := countKeys(p, key, key+1)
+		if ok && 8*(table.Mine+table.Theirs+table.Foreign) > len(p)-8 {
+			t.Errorf("%+v in %x", table, p)
 		}
 		if _, held, right, ok := readReservation(p); right && !held || held && !ok {
 			t.Errorf("held %v, right %v, ok %v: %x", held, right, ok, p)

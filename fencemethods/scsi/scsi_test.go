@@ -4,6 +4,7 @@ package scsi
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -62,6 +63,26 @@ func TestAKeyThatIsMissingProvesNothingWithoutAReservation(t *testing.T) {
 	l.held, l.kind = true, 5
 	wantState(t, d, fencemethods.Unknown)
 	wantError(t, d.Off(within(t, time.Minute)), fencemethods.ErrRefused, "not Write Exclusive - All Registrants")
+}
+
+// Such as that of the same node under the cluster's former name: it has that key still, and writes.
+func TestAKeyOfWhoKnowsWhomProvesNothing(t *testing.T) {
+	l := newLUN(disk1)
+	a, b := pair(t, 1, l)
+	old := l.path("sdb")
+	l.keys = append(l.keys, registration{old, reserve.KeyOf("former", 2)})
+	d := a.device(t, 2, nil)
+	wantError(t, d.Check(within(t, time.Minute)), fencemethods.ErrRefused, "keys that are none of this cluster's")
+	wantError(t, d.Off(within(t, time.Minute)), fencemethods.ErrRefused, "keys that are none of this cluster's")
+	if !old.writes() {
+		t.Error("the fake is wrong")
+	}
+	wantState(t, d, fencemethods.Unknown)
+	b.join(t, nil) // which is about its own key
+	l.keys = slices.DeleteFunc(l.keys, func(r registration) bool { return r.nexus == old })
+	if err := d.Off(within(t, time.Minute)); err != nil || b.writes() {
+		t.Errorf("%v; can write: %v", err, b.writes())
+	}
 }
 
 func TestANodeThatWasFencedFencesNobody(t *testing.T) {

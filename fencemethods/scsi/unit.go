@@ -33,37 +33,35 @@ const readTries = 10
 // Read reads keys and then the reservation, until no key has changed in between: then both were so at
 // the moment of the second.
 func (u *unit) Read(mine, theirs reserve.Key) (reserve.Table, *reserve.Failure) {
-	var t reserve.Table
 	if f := u.identify(); f != nil {
-		return t, f
+		return reserve.Table{}, f
 	}
 	lasting, f := u.lasting()
 	if f != nil {
-		return t, f
+		return reserve.Table{}, f
 	}
-	t.Lasting = lasting
 	for range readTries {
 		data, f := u.in(inKeys, keysLen)
 		if f != nil {
-			return t, f
+			return reserve.Table{}, f
 		}
-		before, m, th, ok := countKeys(data, mine, theirs)
+		before, t, ok := countKeys(data, mine, theirs)
 		if !ok {
-			return t, failKeys
+			return reserve.Table{}, failKeys
 		}
 		if data, f = u.in(inReservation, reservationLen); f != nil {
-			return t, f
+			return reserve.Table{}, f
 		}
 		after, held, right, ok := readReservation(data)
 		if !ok {
-			return t, failGarbled
+			return reserve.Table{}, failGarbled
 		}
 		if before == after {
-			t.Mine, t.Theirs, t.Held, t.Right = m, th, held, right
+			t.Held, t.Right, t.Lasting = held, right, lasting
 			return t, nil
 		}
 	}
-	return t, failRestless
+	return reserve.Table{}, failRestless
 }
 
 // lasting tells whether the disk keeps its reservations. One that does not know the question does not.
