@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/o2fence/o2fence/bridge/config"
 	"github.com/o2fence/o2fence/bridge/kernel"
 	"github.com/o2fence/o2fence/bridge/uapi"
 	"github.com/o2fence/o2fence/fencemethods"
@@ -122,6 +123,45 @@ func TestStatusIsWhatIsKnown(t *testing.T) {
 		call.kernel.region.Live, call.kernel.region.Silent = c.live, c.silent
 		t.Log(c.name)
 		call.want(t, "action=status\nplug=web2\n", c.code, c.text)
+	}
+}
+
+// A node with two power supplies is not off while nobody knows of one of them.
+func TestStatusOfSeveralDevicesIsWhatTheyProveTogether(t *testing.T) {
+	const one = "\tmethod = switch\n\tmethod = switch\n"
+	const all, anyOf = "\tlevel = all\n" + one, "\tlevel = any\n" + one
+	on, off := &powerSwitch{state: fencemethods.On}, &powerSwitch{state: fencemethods.Off}
+	gone, cannotTell := &powerSwitch{err: errSilent}, &powerSwitch{}
+	for _, c := range []struct {
+		methods string
+		devices []*powerSwitch
+		code    int
+		text    string
+	}{
+		{all, []*powerSwitch{off, off}, ExitOff, "Status: OFF"},
+		{all, []*powerSwitch{off, on}, ExitOK, "Status: ON"},
+		{all, []*powerSwitch{off, gone}, ExitFailed, errSilent.Error()},
+		{all, []*powerSwitch{cannotTell, off}, ExitFailed, "unknown"},
+		{anyOf, []*powerSwitch{off, gone}, ExitOff, "Status: OFF"},
+		{anyOf, []*powerSwitch{cannotTell, on}, ExitOK, "Status: ON"},
+		{one, []*powerSwitch{gone, off}, ExitOff, "Status: OFF"},
+		{one, []*powerSwitch{off, on}, ExitOK, "Status: ON"},
+		{all + one, []*powerSwitch{off, gone, off, off}, ExitOff, "Status: OFF"},
+	} {
+		call, opened := newCall(), 0
+		a := call.agent("action=status\nplug=web2\n")
+		a.Load = func(string, string) (*config.Config, error) {
+			conf := config.File{Text: "fence:\n\tnode = web2\n" + strings.Replace(c.methods, all+one, all+"\tlevel = one\n"+one, 1)}
+			return config.Parse(config.File{Text: clusterConf}, conf, config.Schema{"switch": {}})
+		}
+		a.Open = func(*config.Cluster, config.Node, config.Step) (fencemethods.Device, error) {
+			opened++
+			return c.devices[opened-1], nil
+		}
+		code := a.Run(t.Context())
+		if text := call.out.String() + call.errs.String(); code != c.code || !strings.Contains(text, c.text) {
+			t.Errorf("%q of %v: exit code %d, want %d\n%s", c.methods, c.devices, code, c.code, text)
+		}
 	}
 }
 

@@ -236,10 +236,15 @@ func endedIn(all []kernel.Request, id uint64) bool {
 }
 
 // since finds a fence that was proven after the node had failed. A fail time is in whole seconds,
-// rounded down: what happened in that very second may have happened before.
+// rounded down: what happened in that very second may have happened before. What is still to happen was
+// before the clock was put back, and nobody knows how long before.
 func since(all []kernel.Request, failed time.Time) (kernel.Request, bool) {
+	if failed.IsZero() {
+		return kernel.Request{}, false
+	}
 	for _, r := range all {
-		if at, ok := r.At[uapi.EventFenced]; ok && !failed.IsZero() && fenced(r) && at.After(failed.Add(time.Second)) {
+		at, ok := r.At[uapi.EventFenced]
+		if ok && fenced(r) && at.After(failed.Add(time.Second)) && !at.After(time.Now()) {
 			return r, true
 		}
 	}

@@ -207,12 +207,17 @@ func TestDLMControldsFailTimeTakesALaterFenceForProof(t *testing.T) {
 		{"fenced since then", 2 * time.Second, 1},
 		{"fenced in the same second", 500 * time.Millisecond, 2},
 		{"fenced before", -time.Second, 2},
+		{"the clock was put back since", 2 * time.Hour, 2},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			call := newCall()
 			time.Sleep(500 * time.Millisecond)
 			fenced := time.Now()
 			call.kernel.other(2, uapi.EventFenced, uapi.EventNotice)
+			if c.before > time.Hour { // it was fenced later than it is now
+				call.kernel.history[0].At[uapi.EventFenced] = fenced.Add(time.Hour)
+				call.kernel.last[2].At[uapi.EventFenced] = fenced.Add(time.Hour)
+			}
 			time.Sleep(time.Minute)
 			call.want(t, fmt.Sprintf("plug=web2\nnode=3\nfail_time=%d\n", fenced.Add(-c.before).Unix()), ExitOK)
 			if call.kernel.lastID != c.fences {

@@ -15,8 +15,9 @@ import (
 	"github.com/o2fence/o2fence/fencemethods"
 )
 
-// status says what the node's devices and its heartbeat say. Off is what is read as off everywhere:
-// a node that is cut off from the disks, but powered, is on. Unknown is a failure.
+// status says what the node's devices and its heartbeat say. Off is what is read as off by all that
+// answer, and of a level that wants all, by all: a node that is cut off from the disks, but powered, is
+// on. Unknown is a failure.
 func (a *Agent) status(ctx context.Context, c *config.Cluster, n *config.Node) (int, error) {
 	state, err := a.state(ctx, c, n)
 	switch state {
@@ -37,18 +38,37 @@ func (a *Agent) state(ctx context.Context, c *config.Cluster, n *config.Node) (f
 	}
 	errs := []error{err}
 	state := fencemethods.Unknown
-	for _, s := range n.Devices() {
-		err := a.withDevice(ctx, c, n, s, func(ctx context.Context, d fencemethods.Device) error {
-			read, err := d.Status(ctx)
-			if err == nil && read != fencemethods.Unknown {
-				state = max(state, read)
-			}
-			return err
-		})
+	for _, s := range n.Steps {
+		read, err := a.stateBy(ctx, c, n, s)
+		state = max(state, read)
 		errs = append(errs, err)
 	}
 	if state == fencemethods.Unknown {
 		errs = append(errs, errors.New("no device of it could tell, and it has no heartbeat here"))
+	}
+	return state, errors.Join(errs...)
+}
+
+// stateBy is what the devices of one step say together. One that is on is enough, and one that is off but
+// in a level of all: there, what one of them does not tell is not known.
+func (a *Agent) stateBy(ctx context.Context, c *config.Cluster, n *config.Node, s config.Step) (fencemethods.State, error) {
+	var errs []error
+	state, unknown := fencemethods.Unknown, false
+	for _, m := range s.Devices() {
+		read := fencemethods.Unknown
+		err := a.withDevice(ctx, c, n, m, func(ctx context.Context, d fencemethods.Device) (err error) {
+			read, err = d.Status(ctx)
+			return err
+		})
+		if err != nil {
+			read = fencemethods.Unknown
+		}
+		state = max(state, read)
+		unknown = unknown || read == fencemethods.Unknown
+		errs = append(errs, err)
+	}
+	if s.Level == config.All && unknown && state == fencemethods.Off {
+		state = fencemethods.Unknown
 	}
 	return state, errors.Join(errs...)
 }

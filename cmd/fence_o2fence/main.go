@@ -14,12 +14,20 @@ import (
 	"runtime/debug"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/o2fence/o2fence/bridge/agentapi"
 	"github.com/o2fence/o2fence/bridge/kernel"
 	"github.com/o2fence/o2fence/bridge/setup"
 )
 
-func main() { os.Exit(run()) }
+func main() {
+	// Go's runtime ends with 2 when it crashes, which says of a node that it is off. So it dies of a signal,
+	// and without a core file, for there are passwords in it.
+	debug.SetTraceback("crash")
+	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+	os.Exit(run())
+}
 
 func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -3,11 +3,14 @@
 package main_test
 
 import (
+	"bufio"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -22,6 +25,15 @@ node:
 	ip_address = 192.0.2.1
 	ip_port = 7777
 `
+
+func build(t *testing.T) (program string) {
+	t.Helper()
+	program = filepath.Join(t.TempDir(), "fence_o2fence")
+	if out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return program
+}
 
 // run runs the real program and returns its exit code and all that it said.
 func run(t *testing.T, program, stdin string, args ...string) (int, string) {
@@ -39,12 +51,41 @@ func run(t *testing.T, program, stdin string, args ...string) (int, string) {
 	return 0, string(out)
 }
 
+// The exit code of Go's runtime for what it did not expect, 2, is that of a node that is off.
+func TestAProgramThatCrashesSaysNothingOfANode(t *testing.T) {
+	program := build(t)
+	cmd := exec.Command(program)
+	stdin, err := cmd.StdinPipe() // it waits for the action
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stdin.Close()
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(stdin, "unheard=of\n"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bufio.NewReader(stderr).ReadString('\n'); err != nil { // which it passes over
+		t.Fatal(err)
+	}
+	if err := cmd.Process.Signal(syscall.SIGQUIT); err != nil { // as an error of the runtime's
+		t.Fatal(err)
+	}
+	_, _ = io.Copy(io.Discard, stderr)
+	_ = cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code == 0 || code == 2 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
 // Where there is no module o2fence, or no right to speak to it, nobody is fenced, and it says so.
 func TestWithoutTheKernelItFails(t *testing.T) {
-	program := filepath.Join(t.TempDir(), "fence_o2fence")
-	if out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	program := build(t)
 	for name, text := range map[string]string{"cluster.conf": clusterConf, "fence.conf": "fence:\n\tnode = web1\n\tmethod = watchdog\n"} {
 		if err := os.WriteFile(filepath.Join(filepath.Dir(program), name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
