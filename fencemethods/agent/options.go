@@ -23,7 +23,7 @@ func reserved() map[string]string {
 		"password": secret("password_file"), "passwd": secret("password_file"),
 		"community": secret("community_file"), "snmp_priv_passwd": secret("privacy_password_file"),
 		"verbose": log, "verbose_level": log, "debug": log, "debug_file": log, "quiet": own,
-		"method": "is onoff: a cycle cannot be seen",
+		"method": "is onoff: a cycle cannot be seen", "missing_as_off": "would call a machine off that nobody knows of",
 	}
 }
 
@@ -38,7 +38,7 @@ func splitOptions(text string) ([]option, error) {
 		}
 		text = rest
 		key, value, ok := strings.Cut(word, "=")
-		if !ok || key == "" {
+		if !ok || !isName(key) {
 			return nil, fmt.Errorf("expected key=value for option %d, separated by spaces", len(all)+1)
 		}
 		if why := reserved()[strings.ReplaceAll(key, "-", "_")]; why != "" {
@@ -52,6 +52,12 @@ func splitOptions(text string) ([]option, error) {
 		all = append(all, option{key, value})
 	}
 	return all, nil
+}
+
+// isName is true of names of parameters. Agents take white space around one away, and lines that begin with
+// a # for comments: what was looked at here would be something else there.
+func isName(key string) bool {
+	return key != "" && strings.Trim(strings.ToLower(key), "abcdefghijklmnopqrstuvwxyz0123456789_-") == ""
 }
 
 // cutWord cuts the first word off, without its quotes.
