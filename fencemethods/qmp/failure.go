@@ -3,6 +3,9 @@
 package qmp
 
 import (
+	"strings"
+	"unicode"
+
 	"github.com/o2fence/o2fence/fencemethods"
 	"github.com/o2fence/o2fence/fencemethods/operation"
 )
@@ -83,9 +86,14 @@ func final(f *failure) bool {
 
 // refused tells what QEMU did not do, and why.
 func refused(command string, r *refusal) *failure {
-	desc := r.Desc
+	desc := strings.Map(func(c rune) rune {
+		if unicode.IsControl(c) {
+			return ' '
+		}
+		return c
+	}, r.Desc)
 	if len(desc) > 80 {
-		desc = desc[:80] + "..."
+		desc = strings.ToValidUTF8(desc[:80], "") + "..."
 	}
 	return &failure{
 		Kind: fencemethods.ErrRefused, Detail: "QEMU declines " + command + ": " + desc,

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"unicode"
+	"unicode/utf8"
 )
 
 // The words are those of RunState in QEMU 7.2, and some that it does not have.
@@ -23,6 +25,14 @@ func TestOnlyTwoWordsMeanOff(t *testing.T) {
 				t.Errorf("%s, running %v: on %v, off %v", word, running, s.on(), s.off())
 			}
 		}
+	}
+}
+
+// It ends in logs and on terminals, whoever is at the monitor.
+func TestWhatQEMUSaysIsPrintableInAnError(t *testing.T) {
+	f := refused("stop", &refusal{Desc: "\x1b[2Jdone\n" + strings.Repeat("\u00e4", 79)})
+	if strings.ContainsFunc(f.Detail, unicode.IsControl) || !utf8.ValidString(f.Detail) || len(f.Detail) > 110 {
+		t.Errorf("%q", f.Detail)
 	}
 }
 

@@ -74,6 +74,9 @@ func validMonitor(s string) error {
 }
 
 func validUUID(s string) error {
+	if len(s) == 36 && strings.Trim(s, "0-") == "" {
+		return fmt.Errorf("%q is that of every machine without -uuid", s)
+	}
 	if len(s) != 36 {
 		return fmt.Errorf("%q is not a UUID, such as 123e4567-e89b-12d3-a456-426614174000", s)
 	}

@@ -100,6 +100,7 @@ func TestBadParametersAreRefused(t *testing.T) {
 		{"monitor", "[fe80::1%eth0]:4444", "IP:PORT"},
 		{"monitor", "/" + strings.Repeat("x", maxSocket), "107 bytes"},
 		{"uuid", "1", "is not a UUID"},
+		{"uuid", "00000000-0000-0000-0000-000000000000", "without -uuid"},
 		{"uuid", "123e4567-e89b-12d3-a456-42661417400g", "is not a UUID"},
 		{"retry_ms", "99", "whole number from 100 to 60000"},
 		{"socket", "/run/x", "unknown parameter"},
