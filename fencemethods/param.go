@@ -124,6 +124,30 @@ func IPAddr(value string) error {
 	return nil
 }
 
+// IPAddrs approves lists of up to so many IP addresses of different machines, separated by commas.
+func IPAddrs(most int) func(string) error {
+	return func(value string) error {
+		var seen []netip.Addr
+		for text := range strings.SplitSeq(value, ",") {
+			if err := IPAddr(text); err != nil {
+				return err
+			}
+			addr := netip.MustParseAddr(text).Unmap()
+			switch {
+			case addr.IsUnspecified() || addr.IsMulticast():
+				return fmt.Errorf("%q is no address of a machine's", text)
+			case slices.Contains(seen, addr):
+				return fmt.Errorf("%q is there twice", text)
+			}
+			seen = append(seen, addr)
+		}
+		if len(seen) > most {
+			return fmt.Errorf("%q has %d addresses: expected at most %d", value, len(seen), most)
+		}
+		return nil
+	}
+}
+
 // meant names the word that was probably meant, or all there are.
 func meant(word string, words []string) string {
 	if near := nearest.Nearest(word, words); near != "" {

@@ -95,7 +95,11 @@ func (f *ipBanFile) server(s stanza) {
 	in := f.fields("a server stanza", s.line, s.entries, "listen", "port", "key_file", "for", "target", "settle_ms", "hold_ms")
 	b := &f.ban
 	if in.need("listen") {
-		b.Listen = netip.AddrPortFrom(in.address(in.byKey["listen"], in.byKey["listen"].value), uint16(in.number("port", span{1, 65535, ipBanPort})))
+		e := in.byKey["listen"]
+		b.Listen = netip.AddrPortFrom(in.address(e, e.value), uint16(in.number("port", span{1, 65535, ipBanPort})))
+		if a := b.Listen.Addr(); a.IsUnspecified() || a.IsMulticast() {
+			f.add(e.line, "listen = %s: expected one address of this machine: an answer from another than was asked is not believed", e.value)
+		}
 	}
 	if in.need("key_file") {
 		e := in.byKey["key_file"]

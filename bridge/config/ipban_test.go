@@ -101,6 +101,7 @@ func FuzzParseIPBan(f *testing.F) {
 func TestIPBanThatIsWrongIsRefused(t *testing.T) {
 	for _, c := range []struct{ old, with, want string }{
 		{"listen = 192.0.2.50", "listen = storage1", `ipban.conf:2: listen: "storage1" is not an IP address; names are not looked up`},
+		{"listen = 192.0.2.50", "listen = ::", "ipban.conf:2: listen = ::: expected one address of this machine"},
 		{"\tlisten = 192.0.2.50\n", "", `ipban.conf:1: expected "listen" in a server stanza`},
 		{"/etc/o2fence/ipban.key", "hunter2", "ipban.conf:3: key_file: expected the absolute path"},
 		{"target = tgt", "target = lio", `ipban.conf:4: target = lio: expected one of tgt, other`},

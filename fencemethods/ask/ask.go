@@ -55,7 +55,7 @@ func Method() fencemethods.Method {
 		Verify:    verify,
 		New:       New,
 		Params: []fencemethods.Param{
-			{Name: "addrs", Required: true, Validate: validAddrs, Help: "IP addresses of 1 to 8 admin machines, separated by commas; all are asked at once"},
+			{Name: "addrs", Required: true, Validate: fencemethods.IPAddrs(maxAddrs), Help: "IP addresses of 1 to 8 admin machines, separated by commas; all are asked at once"},
 			{Name: "port", Default: fmt.Sprint(Port), Validate: fencemethods.Between(1, 65535), Help: "UDP port of o2fencectl listen there"},
 			{Name: "key_file", Required: true, Secret: true, Help: "file that holds the key of the admin machines, at least 16 bytes"},
 			{Name: "require", Default: "1", Validate: fencemethods.Between(1, maxAddrs), Help: "on how many of them somebody has to confirm"},
@@ -66,26 +66,6 @@ func Method() fencemethods.Method {
 			},
 		},
 	}
-}
-
-func validAddrs(s string) error {
-	addrs := strings.Split(s, ",")
-	if len(addrs) > maxAddrs {
-		return fmt.Errorf("expected at most %d addresses, found %d", maxAddrs, len(addrs))
-	}
-	for i, addr := range addrs {
-		if err := fencemethods.IPAddr(addr); err != nil {
-			return err
-		}
-		a := netip.MustParseAddr(addr)
-		if a.IsUnspecified() || a.IsMulticast() {
-			return fmt.Errorf("%q is no address of a machine's", addr)
-		}
-		if slices.Contains(addrs[:i], addr) {
-			return fmt.Errorf("%q is there twice", addr)
-		}
-	}
-	return nil
 }
 
 func verify(v fencemethods.Values) *fencemethods.ParamError {

@@ -202,6 +202,7 @@ func TestBadParametersAreRefused(t *testing.T) {
 		{"addrs", "10.0.0.1,", "not an IP address"},
 		{"addrs", "0.0.0.0", "no address of a machine's"},
 		{"addrs", "10.0.0.1,10.0.0.1", "twice"},
+		{"addrs", "10.0.0.1,::ffff:10.0.0.1", "twice"},
 		{"addrs", "10.0.0.1,10.0.0.2,10.0.0.3,10.0.0.4,10.0.0.5,10.0.0.6,10.0.0.7,10.0.0.8,10.0.0.9", "at most 8"},
 		{"addr", "10.0.0.1", `did you mean "addrs"?`},
 		{"require", "2", "at most 1"},

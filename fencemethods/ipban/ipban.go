@@ -14,9 +14,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 
 	"github.com/o2fence/o2fence/fencemethods"
@@ -37,30 +35,13 @@ func Method() fencemethods.Method {
 		New:       New,
 		Params: []fencemethods.Param{
 			{
-				Name: "addrs", Required: true, Validate: validAddrs,
+				Name: "addrs", Required: true, Validate: fencemethods.IPAddrs(most),
 				Help: "IP addresses of the machines that run o2fence-ipban, separated by commas; all have to ban the node, at most 4",
 			},
 			{Name: "port", Default: "7412", Validate: fencemethods.Between(1, 65535), Help: "UDP port of all of them"},
 			{Name: "key_file", Required: true, Secret: true, Help: "file that holds the key they share, at least 16 bytes"},
 		},
 	}
-}
-
-func validAddrs(value string) error {
-	var seen []string
-	for addr := range strings.SplitSeq(value, ",") {
-		if err := fencemethods.IPAddr(addr); err != nil {
-			return err
-		}
-		if slices.Contains(seen, addr) {
-			return fmt.Errorf("%s is there twice", addr)
-		}
-		seen = append(seen, addr)
-	}
-	if len(seen) > most {
-		return fmt.Errorf("at most %d machines can be asked", most)
-	}
-	return nil
 }
 
 type device struct{ machines []machine }

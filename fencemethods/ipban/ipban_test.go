@@ -254,6 +254,8 @@ func TestBadParametersAreRefused(t *testing.T) {
 		{"addrs", "storage1", "names are not looked up"},
 		{"addrs", "192.0.2.1,", "not an IP address"},
 		{"addrs", "192.0.2.1,192.0.2.1", "twice"},
+		{"addrs", "2001:db8::1,2001:db8:0::1", "twice"},
+		{"addrs", "192.0.2.1,0.0.0.0", "no address of a machine's"},
 		{"addrs", "192.0.2.1,192.0.2.2,192.0.2.3,192.0.2.4,192.0.2.5", "at most 4"},
 		{"port", "0", "from 1 to 65535"},
 		{"key_file", "hunter2", "absolute path"},

@@ -10,7 +10,6 @@ package relay
 
 import (
 	"context"
-	"fmt"
 	"net/netip"
 	"strings"
 
@@ -38,7 +37,7 @@ func Method() fencemethods.Method {
 		New:       New,
 		Params: []fencemethods.Param{
 			{
-				Name: "addrs", Required: true, Validate: validAddrs,
+				Name: "addrs", Required: true, Validate: fencemethods.IPAddrs(most),
 				Help: "IP address of the relay, or of two that do the same, separated by a comma",
 			},
 			{Name: "port", Default: Port, Validate: fencemethods.Between(1, 65535), Help: "UDP port of the relay"},
@@ -48,25 +47,6 @@ func Method() fencemethods.Method {
 			},
 		},
 	}
-}
-
-func validAddrs(s string) error {
-	addrs := strings.Split(s, ",")
-	if len(addrs) > most {
-		return fmt.Errorf("%q has %d addresses, at most %d are possible", s, len(addrs), most)
-	}
-	for i, addr := range addrs {
-		if err := fencemethods.IPAddr(addr); err != nil {
-			return err
-		}
-		if a := netip.MustParseAddr(addr); a.IsUnspecified() || a.IsMulticast() {
-			return fmt.Errorf("%q is no address of a machine's", addr)
-		}
-		if i > 0 && netip.MustParseAddr(addr) == netip.MustParseAddr(addrs[0]) {
-			return fmt.Errorf("%q is there twice", addr)
-		}
-	}
-	return nil
 }
 
 // A device is the relay of one node.

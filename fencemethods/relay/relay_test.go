@@ -320,6 +320,7 @@ func TestBadParametersAreRefused(t *testing.T) {
 		{"addrs", "relay1.example.com", "names are not looked up"},
 		{"addrs", "192.0.2.1,192.0.2.2,192.0.2.3", "at most 2"},
 		{"addrs", "192.0.2.1,192.0.2.1", "there twice"},
+		{"addrs", "192.0.2.1,::ffff:192.0.2.1", "there twice"},
 		{"addrs", "192.0.2.1,", "not an IP address"},
 		{"addrs", "0.0.0.0", "no address of a machine"},
 		{"addrs", "fe80::1%eth0", "zone"},
