@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/user"
 	"slices"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -34,8 +35,10 @@ func (t *tool) fenceCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if host, err := os.Hostname(); err == nil && host == n.Name {
-				return usageError{errors.New("a node does not fence itself: order it on another one")}
+			if host, err := os.Hostname(); err == nil {
+				if us, err := c.NodeOfHost(host); err == nil && us.Number == n.Number {
+					return usageError{errors.New("a node does not fence itself: order it on another one")}
+				}
 			}
 			return t.fence(cmd.Context(), c.Name, n, fmt.Sprintf("ordered by %s: %s", who(), reason))
 		},
@@ -102,14 +105,17 @@ func (t *tool) confirmCommand() *cobra.Command {
 		Long: "Says that you have made sure that the node is off or cut off from the disks. Its locks are recovered\n" +
 			"at once: if it is alive, the file system will be destroyed. Who and why are kept.\n\n" +
 			"For \"manual\", on the node that fences. For \"ask\", on any machine that is asked, with the --request\n" +
-			"that o2fencectl questions shows: nobody vouches for another question than the one he was looking at.",
+			"that o2fencectl questions shows: nobody vouches for another question than the one he was looking at.\n" +
+			"For \"manual\" the same is --request with the number that o2fencectl status shows; without it the fence\n" +
+			"that is under way when the command is run is confirmed.",
 		Args:              arguments(cobra.ExactArgs(1)),
 		ValidArgsFunction: t.nodeNames,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if a.reason == "" {
 				return usageError{errors.New("say how you know that it is off: --reason")}
 			}
-			if a.request != "" {
+			number, err := strconv.ParseUint(a.request, 10, 64)
+			if a.request != "" && err != nil {
 				a.node = args[0]
 				return t.answer(cmd.Context(), a)
 			}
@@ -120,16 +126,17 @@ func (t *tool) confirmCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return confirm(cmd.Context(), c.Name, n, who()+": "+a.reason)
+			return confirm(cmd.Context(), c.Name, n, number, who()+": "+a.reason)
 		},
 	}
 	cmd.Flags().StringVarP(&a.reason, "reason", "r", "", "how you know; required")
-	cmd.Flags().StringVar(&a.request, "request", "", "the question of \"ask\" that is answered, from o2fencectl questions")
+	cmd.Flags().StringVar(&a.request, "request", "", "what is answered: a question of \"ask\", from o2fencectl questions, or the number of a fence, from o2fencectl status")
 	return atDesk(cmd, &a.socket)
 }
 
-// confirm vouches for a node whose attempt asks for an administrator.
-func confirm(ctx context.Context, cluster string, n *config.Node, voucher string) error {
+// confirm vouches for a node whose attempt asks for an administrator. Number is that of the request which
+// is meant, 0 for the one under way.
+func confirm(ctx context.Context, cluster string, n *config.Node, number uint64, voucher string) error {
 	client, err := kernel.Dial()
 	if err != nil {
 		return err
@@ -146,15 +153,25 @@ func confirm(ctx context.Context, cluster string, n *config.Node, voucher string
 		return fmt.Errorf("cluster %s is not joined", cluster)
 	}
 	r := nodes[i].Last
-	if r == nil || r.ID == 0 || setup.Ended(r) {
-		return fmt.Errorf("node %s is not being fenced from here", n.Name)
-	}
-	if r.Method == ask.Name && r.State == uapi.EventInitiated {
-		return usageError{errNoRequest}
+	if err := vouchable(r, n.Name, number); err != nil {
+		return err
 	}
 	err = client.Confirm(ctx, *r, voucher)
 	if errors.Is(err, kernel.ErrStale) || r.Method != config.Manual && errors.Is(err, kernel.ErrPermission) {
 		return fmt.Errorf("node %s is being fenced by %s, which asks nobody: %v", n.Name, r.Method, err)
 	}
 	return err
+}
+
+// vouchable tells why a node's last request is none that is to be vouched for.
+func vouchable(r *kernel.Request, name string, number uint64) error {
+	switch {
+	case r == nil || r.ID == 0 || setup.Ended(r):
+		return fmt.Errorf("node %s is not being fenced from here", name)
+	case number != 0 && r.ID != number:
+		return fmt.Errorf("node %s is being fenced by request %d, and not by %d any more: look at it anew", name, r.ID, number)
+	case r.Method == ask.Name && r.State == uapi.EventInitiated:
+		return usageError{errNoRequest}
+	}
+	return nil
 }

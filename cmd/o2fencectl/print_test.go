@@ -18,6 +18,7 @@ import (
 	"github.com/o2fence/o2fence/bridge/kernel"
 	"github.com/o2fence/o2fence/bridge/memsafe"
 	"github.com/o2fence/o2fence/bridge/uapi"
+	"github.com/o2fence/o2fence/fencemethods/ask"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -254,4 +255,27 @@ func TestGrants(t *testing.T) {
 			}},
 		})
 	})
+}
+
+// Between his look at the node and his word, one fence may have ended and another one begun.
+func TestNobodyVouchesForAnotherFenceThanHeMeans(t *testing.T) {
+	manual := &kernel.Request{ID: 7, Method: config.Manual, State: uapi.EventInitiated}
+	for _, c := range []struct {
+		request *kernel.Request
+		number  uint64
+		want    string // "": he may
+	}{
+		{manual, 0, ""},
+		{manual, 7, ""},
+		{manual, 6, "node web2 is being fenced by request 7, and not by 6 any more"},
+		{nil, 0, "not being fenced"},
+		{&kernel.Request{State: 0}, 0, "not being fenced"},
+		{&kernel.Request{ID: 7, State: uapi.EventNotice}, 7, "not being fenced"},
+		{&kernel.Request{ID: 7, Method: ask.Name, State: uapi.EventInitiated}, 7, "--request"},
+	} {
+		err := vouchable(c.request, "web2", c.number)
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%+v, %d: %v; want %q", c.request, c.number, err, c.want)
+		}
+	}
 }

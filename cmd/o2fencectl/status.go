@@ -232,7 +232,7 @@ func last(r *kernel.Request) string {
 	case r.ID == 0:
 		return "none; silent since " + clock(r.At[uapi.EventSilent])
 	case !setup.Ended(r):
-		return fmt.Sprintf("UNDER WAY: %s by %s, attempt %d", r.State, r.Method, r.Attempt)
+		return fmt.Sprintf("UNDER WAY (%d): %s by %s, attempt %d", r.ID, r.State, r.Method, r.Attempt)
 	}
 	return fmt.Sprintf("%s %s", outcome(r.State), clock(r.At[r.State]))
 }
