@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net/netip"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -28,15 +29,15 @@ func BuildGoIPMI(ctx context.Context, dir string) (string, error) {
 	return program, nil
 }
 
-func startGoIPMI(b *BMC, program string) (*exec.Cmd, error) {
+func startGoIPMI(b *BMC, addr netip.AddrPort, program string) (*exec.Cmd, error) {
 	cmd := exec.Command(program)
-	cmd.Stdin = strings.NewReader(b.settings())
+	cmd.Stdin = strings.NewReader(b.settings(addr))
 	return cmd, nil
 }
 
 // settings is what the servers that have no configuration file read from their standard input.
-func (b *BMC) settings() string {
+func (b *BMC) settings(addr netip.AddrPort) string {
 	c := b.config
-	return fmt.Sprintf("%s %d %s %s %s %d %s\n", c.Addr.Addr(), c.Addr.Port(),
+	return fmt.Sprintf("%s %d %s %s %s %d %s\n", addr.Addr(), addr.Port(),
 		c.User, c.Password, cmp.Or(c.Privilege, "admin"), b.power.port(), b.power.token)
 }

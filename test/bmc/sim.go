@@ -4,6 +4,7 @@ package bmc
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -44,7 +45,7 @@ while read -r line <&3; do echo "$line"; done
 exit "$status"
 `
 
-func startSim(b *BMC) (*exec.Cmd, error) {
+func startSim(b *BMC, addr netip.AddrPort) (*exec.Cmd, error) {
 	hook, key, c := filepath.Join(b.dir, "hook"), "", b.config
 	if c.KG != "" {
 		key = fmt.Sprintf("bmc_key %q", c.KG)
@@ -53,7 +54,7 @@ func startSim(b *BMC) (*exec.Cmd, error) {
 		name, text string
 		mode       os.FileMode
 	}{
-		{"lan.conf", fmt.Sprintf(lanConf, c.Addr.Addr(), c.Addr.Port(), key, hook,
+		{"lan.conf", fmt.Sprintf(lanConf, addr.Addr(), addr.Port(), key, hook,
 			c.User, c.Password), 0o600},
 		{"bmc.emu", simEmu, 0o600},
 		{"hook", fmt.Sprintf(simHook, b.power.port(), b.power.token), 0o700},
