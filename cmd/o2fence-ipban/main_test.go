@@ -268,6 +268,22 @@ func TestAnAdministratorReleasesANode(t *testing.T) {
 	x.mustOff()
 }
 
+// Whoever looks for the reason why a machine does not get through has to find it.
+func TestABanOfWhomNobodyKnowsIsShown(t *testing.T) {
+	x := newSite(t)
+	x.serve()
+	x.mustOff()
+	x.write("ipban.conf", strings.ReplaceAll(strings.ReplaceAll(conf, "KEY", "/key"), "number = 1", "number = 2"))
+	var reports []report
+	out, code := x.run("status", "--json")
+	if err := json.Unmarshal([]byte(out), &reports); err != nil || code != 1 || len(reports) != 2 {
+		t.Fatalf("%d, %s, %v", code, out, err)
+	}
+	if r := reports[1]; r.Name != "web1" || r.Number != 1 || r.State != "unknown" || !strings.Contains(r.Why, "release") {
+		t.Errorf("%+v", r)
+	}
+}
+
 func TestCheckTellsOfWhatIsMissing(t *testing.T) {
 	x := newSite(t)
 	if out, code := x.run("check"); code != 1 || !strings.Contains(out, "c/web1: ") {

@@ -23,8 +23,8 @@ type report struct {
 	Cluster   string       `json:"cluster"`
 	Number    uint32       `json:"node"`
 	Name      string       `json:"name"`
-	Addresses []netip.Addr `json:"addresses"`
-	State     string       `json:"state"` // "banned", "allowed" or "unknown"
+	Addresses []netip.Addr `json:"addresses"` // as configured
+	State     string       `json:"state"`     // "banned", "allowed" or "unknown"
 	Why       string       `json:"why,omitempty"`
 }
 
@@ -35,6 +35,17 @@ func (g *opened) status(ctx context.Context, out io.Writer, asJSON bool) error {
 		r := g.report(ctx, n)
 		certain = certain && r.State != "unknown"
 		reports = append(reports, r)
+	}
+	strangers, err := g.Strangers()
+	if err != nil {
+		return err
+	}
+	for _, s := range strangers {
+		certain = false
+		reports = append(reports, report{
+			Cluster: s.Cluster, Number: uint32(s.Node), Name: s.Name, Addresses: []netip.Addr{}, State: "unknown",
+			Why: "banned, and not in the configuration: release it when its ban is not wanted any more",
+		})
 	}
 	if err := show(out, reports, asJSON); err != nil {
 		return err

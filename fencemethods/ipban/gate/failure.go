@@ -14,6 +14,7 @@ var (
 	errConnected = &fencemethods.Error{Kind: fencemethods.ErrTimeout, Detail: "banned, but connections are left", Advice: "allow more time"}
 	errWorking   = &fencemethods.Error{Kind: fencemethods.ErrTimeout, Detail: "banned, but the target works for it still", Advice: "see target and disk"}
 	errSettling  = &fencemethods.Error{Kind: fencemethods.ErrTimeout, Detail: "banned, but settle_ms is not over", Advice: "allow more time"}
+	errOther     = &fencemethods.Error{Kind: fencemethods.ErrRefused, Detail: "still banned as another node, or by another number", Advice: "see o2fence-ipban status"}
 	errHeld      = &fencemethods.Error{Kind: fencemethods.ErrBusy, Advice: "see hold_ms, and set then_delay_ms beyond it"}
 )
 

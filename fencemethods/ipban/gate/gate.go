@@ -120,23 +120,43 @@ func (g *Gate) addresses(kept state) []netip.Addr {
 	return all
 }
 
+// Strangers are those who are banned and no longer configured, be it by another number.
+func (g *Gate) Strangers() ([]fencemethods.Target, error) {
+	kept, err := g.store.read()
+	var all []fencemethods.Target
+	for _, b := range kept.Banned {
+		if !slices.ContainsFunc(g.nodes, func(n *Node) bool { return b.is(n.Target) }) {
+			all = append(all, b.target())
+		}
+	}
+	return all, err
+}
+
 // Release lets a node back in by an administrator's word, whoever has banned it and however lately; it
-// may be one that is no longer configured.
+// may be one that is no longer configured, or was by other numbers.
 func (g *Gate) Release(cluster, name string) error {
 	return g.change(func(kept state) error {
 		var found []fencemethods.Target
 		for _, b := range kept.Banned {
 			if b.Name == name && (cluster == "" || b.Cluster == cluster) {
-				found = append(found, fencemethods.Target{Cluster: b.Cluster, Node: b.Node, Name: b.Name})
+				found = append(found, b.target())
 			}
 		}
-		switch len(found) {
-		case 0:
+		if len(found) == 0 {
 			return fmt.Errorf("no node %q is banned", name)
-		case 1:
-			return g.release(kept, found[0])
 		}
-		return fmt.Errorf("nodes %q of several clusters are banned: name one as CLUSTER/NODE", name)
+		for _, t := range found {
+			if t.Cluster != found[0].Cluster {
+				return fmt.Errorf("nodes %q of several clusters are banned: name one as CLUSTER/NODE", name)
+			}
+		}
+		for _, t := range found {
+			if err := g.release(kept, t); err != nil {
+				return err
+			}
+			kept = kept.without(t)
+		}
+		return nil
 	})
 }
 

@@ -270,6 +270,36 @@ func TestABanOutlivesAChangeOfTheConfiguration(t *testing.T) {
 	x.mustStatus(0, fencemethods.Off)
 }
 
+// It was configured by another number when it was banned, which nobody has any more.
+func TestANodeIsNotBackWhileItIsBannedByAnotherNumber(t *testing.T) {
+	x := newFixture(t)
+	x.mustOff(0)
+	x.config.Nodes[0].Number = 3
+	x.start()
+	x.mustOff(0)
+	left, err := x.Strangers()
+	want := []fencemethods.Target{{Cluster: "c", Node: 1, Name: "web1"}}
+	if diff := cmp.Diff(want, left); diff != "" || err != nil {
+		t.Errorf("%v, %s", err, diff)
+	}
+	if err := x.node(0).On(x.within(patience)); !errors.Is(err, fencemethods.ErrRefused) || !strings.Contains(err.Error(), "still banned") {
+		t.Errorf("let in again: %v", err)
+	}
+	if err := x.Release("", "web1"); err != nil {
+		t.Fatal(err)
+	}
+	x.mustStatus(0, fencemethods.On)
+	x.mustOff(0)
+	x.config.Nodes[0].Number = 4
+	x.start()
+	x.mustOff(0)
+	if err := x.Release("c", "web1"); err != nil { // all of them
+		t.Fatal(err)
+	}
+	x.mustStatus(0, fencemethods.On)
+	x.connect("198.18.4.1")
+}
+
 func TestAStateThatIsNotUnderstoodIsNotTakenForNone(t *testing.T) {
 	x := newFixture(t)
 	for _, text := range []string{"", "{", `{"version":2,"banned":[]}`, `{"version":1,"baned":[]}`, `{"version":1,"banned":[]}{}`} {

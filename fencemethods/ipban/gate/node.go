@@ -3,6 +3,7 @@
 package gate
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -200,6 +201,9 @@ func (n *Node) On(context.Context) error {
 		return failure(fencemethods.ErrRefused, err)
 	}
 	n.banned, n.proof = time.Time{}, proof{}
+	if some, _, err := n.inFilter(); err != nil || some {
+		return cmp.Or[error](err, errOther)
+	}
 	return nil
 }
 

@@ -38,6 +38,10 @@ func (b ban) is(t fencemethods.Target) bool {
 	return b.Cluster == t.Cluster && b.Node == t.Node && b.Name == t.Name
 }
 
+func (b ban) target() fencemethods.Target {
+	return fencemethods.Target{Cluster: b.Cluster, Node: b.Node, Name: b.Name}
+}
+
 func (s state) has(t fencemethods.Target) bool {
 	return slices.ContainsFunc(s.Banned, func(b ban) bool { return b.is(t) })
 }
