@@ -145,6 +145,30 @@ func TestAKeyOfBeforeIsReplaced(t *testing.T) {
 	}
 }
 
+// As two machines of one image: the key of the second would take the place of the first one's, which would be
+// fenced then at once, and go on writing.
+func TestTwoNodesWithOneIdentifierAreFound(t *testing.T) {
+	f := &fake{wwid: space1}
+	a := newHost(1, f)
+	if err := a.device(t, 1, "yes").On(within(t, time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	b := &host{number: 2, spaces: a.spaces}
+	d, err := method(a.open).Open(
+		fencemethods.Target{Cluster: "web", Node: 2, Name: "web2", Member: true, From: 2}, map[string]string{"namespaces": space1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	wantError(t, d.On(within(t, time.Minute)), fencemethods.ErrRefused, "as node 1")
+	if f.hosts[0].key != reserve.KeyOf("web", 1) {
+		t.Errorf("its key is %v", f.hosts[0].key)
+	}
+	if err := b.device(t, 2, "yes").On(within(t, time.Minute)); err != nil { // with an identifier of its own
+		t.Error(err)
+	}
+}
+
 func TestAKeyThatIsMissingProvesNothingWithoutAReservation(t *testing.T) {
 	f := &fake{wwid: space1}
 	a, b := pair(t, f)

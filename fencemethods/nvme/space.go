@@ -3,6 +3,7 @@
 package nvme
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/o2fence/o2fence/fencemethods"
@@ -25,16 +26,7 @@ func (s *space) Close() error { return s.bus.close() }
 
 // Read needs one command: a report is of one moment.
 func (s *space) Read(mine, theirs reserve.Key) (reserve.Table, *reserve.Failure) {
-	if f := s.identify(); f != nil {
-		return reserve.Table{}, f
-	}
-	f := s.report()
-	if f == failHostID {
-		// Of which form they are the namespace says by declining the other one.
-		s.short = !s.short
-		f = s.report()
-	}
-	if f != nil {
+	if f := s.report(); f != nil {
 		return reserve.Table{}, f
 	}
 	t, ok := readReport(s.c.data, !s.short, mine, theirs)
@@ -44,7 +36,21 @@ func (s *space) Read(mine, theirs reserve.Key) (reserve.Table, *reserve.Failure)
 	return t, nil
 }
 
+// report leaves the report in the command's data.
 func (s *space) report() *reserve.Failure {
+	if f := s.identify(); f != nil {
+		return f
+	}
+	f := s.ask()
+	if f == failHostID {
+		// Of which form they are the namespace says by declining the other one.
+		s.short = !s.short
+		f = s.ask()
+	}
+	return f
+}
+
+func (s *space) ask() *reserve.Failure {
 	s.c = command{opcode: opReport, dw10: reportNumber(reportLen), dw11: extended, data: s.bus.buffer()[:reportLen]}
 	if s.short {
 		s.c.dw11 = 0
@@ -62,13 +68,48 @@ func (s *space) Prove(mine reserve.Key) *reserve.Failure {
 	return s.register(registerReplace, mine, mine)
 }
 
-// Register registers a host that is not, and then one that is, whatever its key.
+// Register registers a host that is not, and then one that is, whatever its key, but for that of another node
+// of the cluster: the two would be one host to the namespace.
 func (s *space) Register(mine reserve.Key) *reserve.Failure {
 	f := s.register(registerNew, 0, mine)
-	if f == reserve.Conflict {
-		return s.register(registerReplace|ignoreKey, 0, mine)
+	if f != reserve.Conflict {
+		return f
 	}
-	return f
+	if f := s.alone(mine); f != nil {
+		return f
+	}
+	return s.register(registerReplace|ignoreKey, 0, mine)
+}
+
+// alone makes sure that this host is not registered as another node. It is told by its key, which can be
+// replaced by itself.
+func (s *space) alone(mine reserve.Key) *reserve.Failure {
+	if f := s.report(); f != nil {
+		return f
+	}
+	list, ok := registrationsOf(s.c.data, !s.short)
+	if !ok {
+		return failReport
+	}
+	var others []reserve.Key // before the buffer is used again
+	for ; list.left(); list.next() {
+		if key := list.key(); key.SameCluster(mine) && key != mine {
+			others = append(others, key)
+		}
+	}
+	for _, key := range others {
+		switch f := s.register(registerReplace, key, key); f {
+		case nil:
+			return &reserve.Failure{
+				Kind: fencemethods.ErrRefused, Detail: fmt.Sprintf("this host is registered as node %d", key.Node()),
+				Advice: "give each node a Host Identifier of its own; or remove that key: nvme resv-register",
+			}
+		case reserve.Conflict:
+		default:
+			return f
+		}
+	}
+	return nil
 }
 
 func (s *space) Reserve(mine reserve.Key) *reserve.Failure {

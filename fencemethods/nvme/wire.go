@@ -106,22 +106,45 @@ func reportNumber(length int) uint32 { return uint32(length/4 - 1) }
 
 // readReport takes Reservation Report apart, in the form with Host Identifiers of 128 bits or of 64.
 func readReport(p []byte, long bool, mine, theirs reserve.Key) (t reserve.Table, ok bool) {
+	list, ok := registrationsOf(p, long)
+	if !ok {
+		return t, false
+	}
+	t.Held, t.Right, t.Lasting = p[4] != 0, p[4] == allRegistrants, p[9] == 1
+	for ; list.left(); list.next() {
+		t.Count(list.key(), mine, theirs)
+	}
+	return t, true
+}
+
+// Registrations are those of a report, one after the other.
+type registrations struct {
+	rest     []byte
+	size, at int // of one, and of its key in it
+}
+
+// registrationsOf takes them from a report, if it is whole.
+func registrationsOf(p []byte, long bool) (r registrations, ok bool) {
 	head, size, at := 24, 24, 16
 	if long {
 		head, size, at = 64, 64, 8
 	}
 	if len(p) < head {
-		return t, false
+		return r, false
 	}
 	n := int(binary.LittleEndian.Uint16(p[5:]))
 	if len(p)-head < n*size {
-		return t, false
+		return r, false
 	}
-	t.Held, t.Right, t.Lasting = p[4] != 0, p[4] == allRegistrants, p[9] == 1
-	for list := p[head : head+n*size]; len(list) > 0; list = list[size:] {
-		t.Count(reserve.Key(binary.LittleEndian.Uint64(list[at:])), mine, theirs)
-	}
-	return t, true
+	return registrations{p[head : head+n*size], size, at}, true
+}
+
+func (r *registrations) left() bool { return len(r.rest) > 0 }
+
+func (r *registrations) next() { r.rest = r.rest[r.size:] }
+
+func (r *registrations) key() reserve.Key {
+	return reserve.Key(binary.LittleEndian.Uint64(r.rest[r.at:]))
 }
 
 // A status is what a command ended with: type and code of the completion's status field.

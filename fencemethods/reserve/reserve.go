@@ -44,6 +44,12 @@ func KeyOf(cluster string, node uint8) Key {
 	return Key(binary.BigEndian.Uint64(b[:]))
 }
 
+// SameCluster tells whether two keys are of nodes of one cluster.
+func (k Key) SameCluster(other Key) bool { return k>>8 == other>>8 }
+
+// Node is the number of the node, of a key of ours.
+func (k Key) Node() uint8 { return uint8(k) }
+
 // String is the key as sg_persist and nvme print it.
 func (k Key) String() string { return fmt.Sprintf("0x%016x", uint64(k)) }
 
@@ -63,7 +69,7 @@ func (t *Table) Count(key, mine, theirs Key) {
 		t.Mine++
 	case key == theirs:
 		t.Theirs++
-	case key>>8 != mine>>8: // all but the node's number
+	case !key.SameCluster(mine):
 		t.Foreign++
 	}
 }
