@@ -147,12 +147,12 @@ func (d *Dispatcher) Serve() error {
 	for _, w := range d.workers {
 		begin(&workers, func() { d.take(w) })
 	}
-	begin(&workers, func() {
+	begin(&others, d.turnAway)
+	begin(&others, d.housekeep)
+	begin(&workers, func() { // the last one, for it waits for all that were begun
 		begun.Wait()
 		d.take(nil)
 	})
-	begin(&others, d.turnAway)
-	begin(&others, d.housekeep)
 	workers.Wait()
 	close(d.strangers)
 	close(d.idle)
