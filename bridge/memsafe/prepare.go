@@ -10,7 +10,8 @@ type Plan struct {
 	Budget  Budget
 	Reserve Reserve
 
-	// Flag asks the kernel to put the calling thread into PF_MEMALLOC mode; see Enter.
+	// Flag asks the kernel to put the calling thread into PF_MEMALLOC mode; see Enter. Nil is for a daemon
+	// that does without, and may wait for memory as any other: it has to rest on something else.
 	Flag func() error
 
 	// Open makes what the daemon needs to have: sockets, buffers, secrets. It is called between Enter
@@ -47,8 +48,10 @@ func Prepare(ctx context.Context, p Plan) error {
 }
 
 func (p Plan) adopt() error {
-	if err := Enter(p.Flag); err != nil {
-		return err
+	if p.Flag != nil {
+		if err := Enter(p.Flag); err != nil {
+			return err
+		}
 	}
 	if p.Open != nil {
 		if err := p.Open(); err != nil {

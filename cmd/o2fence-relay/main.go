@@ -14,12 +14,9 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/signal"
 	"syscall"
-
-	"github.com/coreos/go-systemd/v22/daemon"
 
 	"github.com/o2fence/o2fence/bridge/config"
 	"github.com/o2fence/o2fence/bridge/kernel"
@@ -27,7 +24,6 @@ import (
 	"github.com/o2fence/o2fence/bridge/o2cb"
 	"github.com/o2fence/o2fence/bridge/relay"
 	"github.com/o2fence/o2fence/bridge/service"
-	"github.com/o2fence/o2fence/bridge/setup"
 	"github.com/o2fence/o2fence/fencemethods/remote/server"
 )
 
@@ -53,55 +49,30 @@ func main() {
 		flag.Usage()
 		os.Exit(2)
 	}
-	os.Exit(exitCode(run(o)))
-}
-
-// A configError is a configuration that cannot be used.
-type configError struct{ error }
-
-// exitCode says what is wrong, and what to do about it.
-func exitCode(err error) int {
-	var wrong configError
-	var failed *memsafe.StepError
-	switch {
-	case err == nil:
-		return 0
-	case errors.As(err, &wrong):
-		log.Printf("%v", err)
-		return 2
-	case errors.As(err, &failed): // says so itself
-	case errors.Is(err, kernel.ErrPermission), errors.Is(err, fs.ErrPermission):
-		err = fmt.Errorf("%w: it needs root, with CAP_NET_ADMIN, CAP_SYS_RESOURCE, CAP_IPC_LOCK and CAP_SYS_NICE", err)
-	}
-	log.Printf("%v", err)
-	return 1
+	os.Exit(log.ExitCode(run(o)))
 }
 
 func run(o options) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	cfg, err := setup.Load(o.cluster, o.fence)
-	if err != nil {
-		return configError{err}
-	}
 	own := memsafe.Budget{KernelKiB: server.KernelKiB, HeapKiB: ownHeapKiB, Threads: threads}
-	s := &fencer{options: o, cfg: cfg}
-	if s.budget, err = service.Budget(own, cfg); err != nil {
-		return configError{err}
-	}
-	defer s.close()
-	reserve := memsafe.SystemReserve()
-	if err := s.prepare(ctx, reserve); err != nil {
+	cfg, budget, err := service.Load(o.cluster, o.fence, own)
+	if err != nil {
 		return err
 	}
-	return errors.Join(s.serve(ctx, reserve), reserve.Release(context.Background()))
+	s := &fencer{options: o, cfg: cfg}
+	defer s.close()
+	plan := log.Plan(budget, s.open)
+	if err := s.prepare(ctx, plan); err != nil {
+		return err
+	}
+	return errors.Join(s.serve(ctx, plan.Reserve), plan.Reserve.Release(context.Background()))
 }
 
 // A fencer is what the program holds while it serves.
 type fencer struct {
 	options options
 	cfg     *config.Config
-	budget  memsafe.Budget
 	relay   *relay.Relay
 	server  *server.Server
 	client  *kernel.Client // nil where the module is not loaded
@@ -110,13 +81,7 @@ type fencer struct {
 // prepare keeps the memory rules, but for PF_MEMALLOC where there is no module to give it. Then a thread
 // may wait for memory like any other, though not for the cluster's disks: that none of them is mounted
 // here is what the fence then rests on, and is made sure of.
-func (s *fencer) prepare(ctx context.Context, reserve memsafe.Reserve) error {
-	plan := memsafe.Plan{
-		Name: "o2fence-relay", Budget: s.budget, Reserve: reserve, Flag: service.FlagThread, Open: s.open,
-		Overrun: func() {
-			log.Printf("it ran for 2 s without a pause, and has no real-time priority any more: please report this")
-		},
-	}
+func (s *fencer) prepare(ctx context.Context, plan memsafe.Plan) error {
 	client, err := kernel.Dial()
 	switch {
 	case err == nil:
@@ -128,27 +93,12 @@ func (s *fencer) prepare(ctx context.Context, reserve memsafe.Reserve) error {
 	if err := refuseMounts(o2cb.FS{}); err != nil {
 		return err
 	}
-	if err := prepareWithout(ctx, plan); err != nil {
+	plan.Flag = nil
+	if err := memsafe.Prepare(ctx, plan); err != nil {
 		return err
 	}
 	log.Printf("the module o2fence is not loaded: all memory rules are kept but PF_MEMALLOC, so that memory can be waited for, though not for the cluster's disks, which are not mounted here")
 	return nil
-}
-
-// prepareWithout takes the steps of memsafe.Prepare but Enter.
-func prepareWithout(ctx context.Context, p memsafe.Plan) error {
-	if err := p.Reserve.Raise(ctx, p.Name, p.Budget.KernelKiB); err != nil {
-		return err
-	}
-	err := p.Open()
-	if err == nil {
-		err = memsafe.Lock(p.Budget, p.Overrun)
-	}
-	if err != nil {
-		// What cannot be given back now is given back by whoever settles: the error that counts is err.
-		_ = p.Reserve.Release(context.WithoutCancel(ctx))
-	}
-	return err
 }
 
 // open takes all that will be needed.
@@ -157,10 +107,10 @@ func (s *fencer) open() (err error) {
 		return err
 	}
 	if s.relay, err = relay.Open(s.cfg, service.GrowStack); err != nil {
-		return configError{err}
+		return service.ConfigError{Err: err}
 	}
 	if err := s.options.giveKeys(s.relay.Nodes); err != nil {
-		return configError{err}
+		return service.ConfigError{Err: err}
 	}
 	s.server, err = server.New(s.options.listen, s.relay.Nodes, server.Options{
 		Log: log.Printf, Begin: service.GrowStack, Idle: service.NewSweeper(ownHeapKiB/4, memsafe.Collect).Sweep,
@@ -190,9 +140,7 @@ func (s *fencer) serve(ctx context.Context, reserve memsafe.Reserve) error {
 	failed := make(chan error, 1)
 	go func() { failed <- s.server.Serve() }()
 	log.Printf("takes orders for %d nodes at %v", len(s.relay.Nodes), s.server.Addr())
-	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
-		log.Printf("systemd: %v", err)
-	}
+	log.Ready()
 	select {
 	case err := <-failed:
 		return fmt.Errorf("orders cannot be received: %w", err)

@@ -13,13 +13,10 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/signal"
 	"syscall"
 	"time"
-
-	"github.com/coreos/go-systemd/v22/daemon"
 
 	"github.com/o2fence/o2fence/bridge/config"
 	"github.com/o2fence/o2fence/bridge/dispatch"
@@ -63,64 +60,30 @@ func main() {
 		flag.Usage()
 		os.Exit(2)
 	}
-	os.Exit(exitCode(run(*clusterFile, *fenceFile)))
+	os.Exit(log.ExitCode(run(*clusterFile, *fenceFile)))
 }
 
-// A configError is a configuration that cannot be used.
-type configError struct{ error }
-
-// exitCode says what is wrong, and what to do about it.
-func exitCode(err error) int {
-	var wrong configError
-	var failed *memsafe.StepError
-	switch {
-	case err == nil:
-		return 0
-	case errors.As(err, &wrong):
-		fmt.Fprintln(os.Stderr, "o2fenced:", err)
-		return 2
-	case errors.As(err, &failed): // says so itself
-	case errors.Is(err, kernel.ErrNotLoaded):
-		err = fmt.Errorf("%w: modprobe o2fence", err)
-	case errors.Is(err, kernel.ErrPermission), errors.Is(err, fs.ErrPermission):
-		err = fmt.Errorf("%w: it needs root, with CAP_NET_ADMIN, CAP_SYS_RESOURCE, CAP_IPC_LOCK and CAP_SYS_NICE", err)
-	}
-	fmt.Fprintln(os.Stderr, "o2fenced:", err)
-	return 1
-}
-
-// run reads the configuration first, for what is wrong with it is what people want to hear first, and
-// the budget follows from it. Prepare starts the program once more, and nothing of this first run
-// is left then.
+// run reads the configuration first, for the budget follows from it. Prepare starts the program once more,
+// and nothing of this first run is left then.
 func run(clusterFile, fenceFile string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	cfg, err := setup.Load(clusterFile, fenceFile)
-	if err != nil {
-		return configError{err}
-	}
-	s := &server{cfg: cfg}
-	if s.budget, err = service.Budget(own(), cfg); err != nil {
-		return configError{err}
-	}
-	defer s.close()
-	reserve := memsafe.SystemReserve()
-	err = memsafe.Prepare(ctx, memsafe.Plan{
-		Name: "o2fenced", Budget: s.budget, Reserve: reserve, Flag: service.FlagThread, Open: s.open,
-		Overrun: func() {
-			log.Printf("it ran for 2 s without a pause, and has no real-time priority any more: please report this")
-		},
-	})
+	cfg, budget, err := service.Load(clusterFile, fenceFile, own())
 	if err != nil {
 		return err
 	}
-	return errors.Join(s.serve(ctx, reserve), reserve.Release(context.Background()))
+	s := &server{cfg: cfg}
+	defer s.close()
+	plan := log.Plan(budget, s.open)
+	if err := memsafe.Prepare(ctx, plan); err != nil {
+		return err
+	}
+	return errors.Join(s.serve(ctx, plan.Reserve), plan.Reserve.Release(context.Background()))
 }
 
 // A server is what the program holds while it serves.
 type server struct {
 	cfg     *config.Config
-	budget  memsafe.Budget
 	carried *setup.Bridge
 	bridge  *kernel.Bridge
 	client  *kernel.Client
@@ -192,9 +155,7 @@ func (s *server) serve(ctx context.Context, reserve memsafe.Reserve) error {
 	if err := s.bridge.Bind(ctx, s.carried.Methods); err != nil {
 		return err
 	}
-	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
-		log.Printf("systemd: %v", err)
-	}
+	log.Ready()
 	select {
 	case err := <-failed:
 		return fmt.Errorf("the kernel's requests cannot be received: %w", err)
