@@ -3,14 +3,16 @@
 package nvme
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/o2fence/o2fence/fencemethods/reserve"
 )
 
 // bufferLen is the memory of a path. It takes 1023 registrations.
@@ -34,13 +36,10 @@ type command struct {
 	data       []byte // at the beginning of the buffer
 }
 
-// A node is the device file of a namespace. It is opened for reading only, which suffices with
-// CAP_SYS_ADMIN: when one that was opened for writing is closed, udev looks at the disk anew.
+// A node is the device file of a namespace.
 type node struct {
-	file string
-	fd   int
+	*reserve.File
 	id   uint32 // of the namespace, at its controllers
-	data []byte // mapped: a buffer that is not aligned the kernel would copy, into new pages
 	pass passthrough
 }
 
@@ -77,17 +76,12 @@ type sysfs struct{ root string }
 
 // open opens what leads to a namespace. That there is nothing is no error.
 func (s sysfs) open(wwid string) ([]bus, error) {
-	files, err := filepath.Glob(filepath.Join(s.root, "sys/block/nvme*n*/wwid"))
+	names, err := reserve.Paths(s.root, "nvme*n*/wwid", wwid)
 	if err != nil {
 		return nil, err
 	}
 	var paths []bus
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		name := filepath.Base(filepath.Dir(file))
-		if err != nil || strings.TrimSpace(string(text)) != wwid {
-			continue // one that has just gone is none of ours either
-		}
+	for _, name := range names {
 		if _, err := os.Stat(filepath.Join(s.root, "dev", name)); os.IsNotExist(err) {
 			continue // a path of the kernel's own multipath, which has a file for all of them
 		}
@@ -101,42 +95,22 @@ func (s sysfs) open(wwid string) ([]bus, error) {
 }
 
 func openNode(root, name string) (*node, error) {
-	number, err := os.ReadFile(filepath.Join(root, "sys/block", name, "dev"))
+	file, err := reserve.OpenFile(root, name, bufferLen)
 	if err != nil {
 		return nil, err
 	}
-	n := &node{file: name}
-	if n.fd, err = unix.Open(filepath.Join(root, "dev", name), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	if err := n.prepare(strings.TrimSpace(string(number))); err != nil {
-		unix.Close(n.fd)
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	return n, nil
-}
-
-func (n *node) prepare(number string) error {
-	var stat unix.Stat_t
-	if err := unix.Fstat(n.fd, &stat); err != nil {
-		return err
-	}
-	if fmt.Sprintf("%d:%d", unix.Major(stat.Rdev), unix.Minor(stat.Rdev)) != number {
-		return fmt.Errorf("the device file is of another device than %s", number)
-	}
-	id, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(n.fd), ioctlID, 0)
+	id, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(file.FD), ioctlID, 0)
 	if errno != 0 {
-		return errno
+		return nil, errors.Join(fmt.Errorf("%s: %w", name, errno), file.Close())
 	}
-	n.id = uint32(id)
-	var err error
-	n.data, err = unix.Mmap(-1, 0, bufferLen, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE)
-	return err
+	return &node{File: file, id: uint32(id)}, nil
 }
 
-func (n *node) name() string { return n.file }
+func (n *node) name() string { return n.Name() }
 
-func (n *node) buffer() []byte { return n.data }
+func (n *node) buffer() []byte { return n.Data }
+
+func (n *node) close() error { return n.Close() }
 
 func (n *node) send(c *command) (status, error) {
 	n.pass = passthrough{
@@ -147,18 +121,10 @@ func (n *node) send(c *command) (status, error) {
 	if c.admin {
 		call = ioctlAdmin
 	}
-	r, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(n.fd), call, uintptr(unsafe.Pointer(&n.pass)))
+	r, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(n.FD), call, uintptr(unsafe.Pointer(&n.pass)))
 	runtime.KeepAlive(c)
 	if errno != 0 {
 		return 0, errno
 	}
 	return status(r), nil
-}
-
-func (n *node) close() error {
-	err := unix.Close(n.fd)
-	if e := unix.Munmap(n.data); err == nil {
-		err = e
-	}
-	return err
 }

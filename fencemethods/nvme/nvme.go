@@ -16,13 +16,9 @@ import (
 	"github.com/o2fence/o2fence/fencemethods/reserve"
 )
 
-const (
-	// pathsMax is of all namespaces together: KernelKiB stands for as many.
-	pathsMax = 16
-	// pathKiB is what the kernel may hold for one path: its thread, a request, a bio, the list of the
-	// sixteen pages of its buffer.
-	pathKiB = 32
-)
+// pathKiB is what the kernel may hold for one path: its thread, a request, a bio, the list of the
+// sixteen pages of its buffer.
+const pathKiB = 32
 
 // Method describes this method.
 func Method() fencemethods.Method { return method(sysfs{root: "/"}.open) }
@@ -35,7 +31,7 @@ func method(open opener) fencemethods.Method {
 		Name:      "nvme",
 		Summary:   "NVMe reservations: the namespaces decline the node's writes",
 		MemoryKiB: 64,
-		KernelKiB: pathsMax * pathKiB,
+		KernelKiB: reserve.PathsMax * pathKiB,
 		Registers: true,
 		New: func(t fencemethods.Target, v fencemethods.Values) (fencemethods.Device, error) {
 			return newDevice(t, v, open)
@@ -71,7 +67,7 @@ func isWWID(s string) bool {
 
 func newDevice(t fencemethods.Target, v fencemethods.Values, open opener) (fencemethods.Device, error) {
 	o := reserve.Options{Lasting: v["persist"] == "yes"}
-	return reserve.Open(t, v["namespaces"], pathsMax, o, func(name string) ([]reserve.Link, error) {
+	return reserve.Open(t, v["namespaces"], o, func(name string) ([]reserve.Link, error) {
 		var links []reserve.Link
 		buses, err := open(name)
 		for _, b := range buses {

@@ -11,8 +11,13 @@ import (
 	"github.com/o2fence/o2fence/fencemethods"
 )
 
-// disksMax is how many disks one node may be cut off from.
-const disksMax = 8
+const (
+	// disksMax is how many disks one node may be cut off from.
+	disksMax = 8
+
+	// PathsMax is how many paths may lead to all of them together: a method's KernelKiB is for as many.
+	PathsMax = 16
+)
 
 // Disks approves a list of disks, each of which is one to is; form says what is.
 func Disks(is func(string) bool, form string) func(string) error {
@@ -34,9 +39,9 @@ func Disks(is func(string) bool, form string) func(string) error {
 }
 
 // Open makes the Device for a list that Disks has approved. It opens all paths, of which there may be
-// pathsMax to all disks together; after an error none is left open. A disk without any is no error:
+// PathsMax; after an error none is left open. A disk without any is no error:
 // that one is missing must not keep the bridge from starting.
-func Open(t fencemethods.Target, list string, pathsMax int, o Options, open func(name string) ([]Link, error)) (fencemethods.Device, error) {
+func Open(t fencemethods.Target, list string, o Options, open func(name string) ([]Link, error)) (fencemethods.Device, error) {
 	if !t.Member {
 		return nil, failStranger
 	}
@@ -46,8 +51,8 @@ func Open(t fencemethods.Target, list string, pathsMax int, o Options, open func
 		links, err := open(name)
 		disks = append(disks, Disk{Name: name, Links: links})
 		paths += len(links)
-		if err == nil && paths > pathsMax {
-			err = fmt.Errorf("%d paths: at most %d", paths, pathsMax)
+		if err == nil && paths > PathsMax {
+			err = fmt.Errorf("%d paths: at most %d", paths, PathsMax)
 		}
 		if err != nil {
 			return nil, errors.Join(err, closeAll(disks))

@@ -3,15 +3,13 @@
 package scsi
 
 import (
-	"fmt"
-	"os"
-	"path/filepath"
 	"runtime"
 	"strconv"
-	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/o2fence/o2fence/fencemethods/reserve"
 )
 
 // bufferLen is the memory of a path. It takes 2047 keys.
@@ -38,12 +36,9 @@ type command struct {
 	sense  []byte
 }
 
-// A node is the device file of a path. It is opened for reading only, which suffices with
-// CAP_SYS_RAWIO: when one that was opened for writing is closed, udev looks at the disk anew.
+// A node is the device file of a path.
 type node struct {
-	file  string
-	fd    int
-	data  []byte // mapped: a buffer that is not aligned the kernel would copy, into new pages
+	*reserve.File
 	head  sgIO
 	sense [64]byte
 }
@@ -92,51 +87,26 @@ type sysfs struct{ root string }
 
 // open opens all paths to a disk. That there is none is no error.
 func (s sysfs) open(wwid string) ([]bus, error) {
-	files, err := filepath.Glob(filepath.Join(s.root, "sys/block/sd*/device/wwid"))
+	names, err := reserve.Paths(s.root, "sd*/device/wwid", wwid)
 	if err != nil {
 		return nil, err
 	}
 	var paths []bus
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil || strings.TrimSpace(string(text)) != wwid {
-			continue // one that has just gone is none of ours either
-		}
-		path, err := openNode(s.root, filepath.Base(filepath.Dir(filepath.Dir(file))))
+	for _, name := range names {
+		file, err := reserve.OpenFile(s.root, name, bufferLen)
 		if err != nil {
 			return paths, err
 		}
-		paths = append(paths, path)
+		paths = append(paths, &node{File: file})
 	}
 	return paths, nil
 }
 
-func openNode(root, name string) (*node, error) {
-	number, err := os.ReadFile(filepath.Join(root, "sys/block", name, "dev"))
-	if err != nil {
-		return nil, err
-	}
-	n := &node{file: name}
-	if n.fd, err = unix.Open(filepath.Join(root, "dev", name), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	var stat unix.Stat_t
-	if err = unix.Fstat(n.fd, &stat); err == nil && fmt.Sprintf("%d:%d", unix.Major(stat.Rdev), unix.Minor(stat.Rdev)) != strings.TrimSpace(string(number)) {
-		err = fmt.Errorf("/dev/%s is another device than /sys/block/%s", name, name)
-	}
-	if err == nil {
-		n.data, err = unix.Mmap(-1, 0, bufferLen, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE)
-	}
-	if err != nil {
-		unix.Close(n.fd)
-		return nil, err
-	}
-	return n, nil
-}
+func (n *node) name() string { return n.Name() }
 
-func (n *node) name() string { return n.file }
+func (n *node) buffer() []byte { return n.Data }
 
-func (n *node) buffer() []byte { return n.data }
+func (n *node) close() error { return n.Close() }
 
 // A hostError is a command that did not reach the disk, or whose answer did not come back: what the
 // host adapter and the driver say of it.
@@ -155,7 +125,7 @@ func (n *node) send(c *command) error {
 		dataLen: uint32(len(c.data)), data: uintptr(unsafe.Pointer(&c.data[0])),
 		senseMax: uint8(len(n.sense)), sense: uintptr(unsafe.Pointer(&n.sense[0])),
 	}
-	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(n.fd), sgIOCall, uintptr(unsafe.Pointer(&n.head)))
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(n.FD), sgIOCall, uintptr(unsafe.Pointer(&n.head)))
 	runtime.KeepAlive(c)
 	switch h := &n.head; {
 	case errno != 0:
@@ -166,12 +136,4 @@ func (n *node) send(c *command) error {
 	c.status, c.sense = n.head.status, n.sense[:min(int(n.head.senseLen), len(n.sense))]
 	c.read = len(c.data) - int(min(max(n.head.residual, 0), int32(len(c.data))))
 	return nil
-}
-
-func (n *node) close() error {
-	err := unix.Close(n.fd)
-	if e := unix.Munmap(n.data); err == nil {
-		err = e
-	}
-	return err
 }
