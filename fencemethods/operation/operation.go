@@ -8,18 +8,28 @@ package operation
 import (
 	"context"
 	"errors"
+	"io"
+	"os"
+	"syscall"
 	"time"
 
 	"github.com/o2fence/o2fence/fencemethods"
 	"github.com/o2fence/o2fence/fencemethods/stream"
 )
 
+// noTime ends an attempt that time was up for before the answer. It is replaced by what is known.
+var noTime = &fencemethods.Error{
+	Kind: fencemethods.ErrTimeout, Detail: "time was up before the answer",
+	Advice: "allow more time",
+}
+
 // Failures are a method's words for what ends an attempt or an operation. They are made once, since they
 // are compared: the same one several times running is the device's answer.
 type Failures struct {
-	Silent *fencemethods.Error // nothing has answered
-	NoTime *fencemethods.Error // time was up before the answer; it is replaced by what is known
-	HungUp *fencemethods.Error // the device has closed the connection before an answer
+	Silent  *fencemethods.Error // nothing has answered
+	Closed  *fencemethods.Error // nothing listens there
+	NoRoute *fencemethods.Error // there is no way there
+	HungUp  *fencemethods.Error // the device has closed the connection before an answer
 
 	Garbage  *fencemethods.Error // what answers does not speak the protocol
 	Lost     *fencemethods.Error // the device has answered, and does not any more
@@ -31,12 +41,36 @@ type Failures struct {
 	Final func(*fencemethods.Error) bool
 }
 
+// Link tells what an error of the connection means, or nil where that is the method's to know. over says
+// that the operation's time was up.
+func (f *Failures) Link(err error, over bool) *fencemethods.Error {
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded) && over, errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return noTime
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, syscall.ETIMEDOUT):
+		return f.Silent
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return f.Closed
+	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH):
+		return f.NoRoute
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return f.HungUp
+	}
+	return nil
+}
+
 // sameFailures is how many attempts running have to fail in the same way before that counts as the
 // device's answer: while it restarts it may say anything.
 const sameFailures = 3
 
-// lastPause is the longest wait between two attempts.
-const lastPause = 2 * time.Second
+const (
+	lastPause = 2 * time.Second // the longest wait between two attempts
+	lastPoll  = time.Second     // and between two readings after a command
+
+	// again is after how long the command is given once more to a device that took it, and where nothing
+	// happens.
+	again = 3 * time.Second
+)
 
 // An Operation is one at a time, and used again for the next. Its fields are for the attempt, but for the
 // first ones, which are set once.
@@ -44,6 +78,7 @@ type Operation struct {
 	Failures *Failures
 	HangUp   func()        // ends the connection of an attempt that has failed, if there is one
 	Pause    time.Duration // after the first attempt; it doubles
+	Poll     time.Duration // after the first reading behind a command; it doubles
 
 	Deadline time.Time
 	State    fencemethods.State // as last read in this attempt, unless a command has gone out since
@@ -66,7 +101,7 @@ func (o *Operation) Run(ctx context.Context, want fencemethods.State, attempt fu
 			return o.State, nil
 		}
 		o.HangUp()
-		if f == o.Failures.NoTime && !o.Told && last != nil {
+		if f == noTime && !o.Told && last != nil {
 			f = last // which says more than an attempt that had no time
 		}
 		if last == nil || *f != *last {
@@ -83,6 +118,33 @@ func (o *Operation) Run(ctx context.Context, want fencemethods.State, attempt fu
 	}
 }
 
+// Drive brings the power to want, within an attempt. It reads before it commands: a node that is off already
+// is fenced. A state that read leaves unknown is read again after a command, and commanded before one.
+func (o *Operation) Drive(ctx context.Context, want fencemethods.State, read, command func() *fencemethods.Error) *fencemethods.Error {
+	var commanded time.Time
+	pause := o.Poll
+	for {
+		if f := read(); f != nil {
+			return f
+		}
+		switch {
+		case o.State == want:
+			return nil
+		case o.Over(ctx):
+			return o.Failures.Unproven
+		case commanded.IsZero(), o.State != fencemethods.Unknown && time.Since(commanded) > again:
+			o.State, o.Told = fencemethods.Unknown, false
+			if f := command(); f != nil {
+				return f
+			}
+			commanded, pause = time.Now(), o.Poll
+		default:
+			o.Sleep(ctx, pause)
+			pause = min(2*pause, lastPoll)
+		}
+	}
+}
+
 // giveUp says what is known when time is up; f is what ended the last attempt.
 func (o *Operation) giveUp(ctx context.Context, want fencemethods.State, f *fencemethods.Error) error {
 	switch fail := o.Failures; {
@@ -92,15 +154,15 @@ func (o *Operation) giveUp(ctx context.Context, want fencemethods.State, f *fenc
 		return fail.StillOn
 	case o.State == fencemethods.Off && want == fencemethods.On:
 		return fail.StillOff
-	case f != fail.Silent && f != fail.NoTime && f != fail.HungUp:
+	case f != fail.Silent && f != noTime && f != fail.HungUp:
 		return f
-	case f == fail.NoTime && o.Told:
+	case f == noTime && o.Told:
 		return fail.Unproven
 	case o.Heard:
 		return fail.Lost
 	case o.Ignored:
 		return fail.Garbage
-	case f == fail.NoTime:
+	case f == noTime:
 		return fail.Silent
 	}
 	return f

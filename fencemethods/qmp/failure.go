@@ -19,10 +19,6 @@ var (
 		Kind: fencemethods.ErrUnreachable, Detail: "no answer",
 		Advice: "check monitor and the way there; QEMU serves one client at a time, give o2fence a monitor of its own",
 	}
-	failNoTime = &failure{ // which is replaced by what is known
-		Kind: fencemethods.ErrTimeout, Detail: "time was up before the answer",
-		Advice: "allow more time",
-	}
 	failPortClosed = &failure{
 		Kind: fencemethods.ErrUnreachable, Detail: "nothing listens there",
 		Advice: "check monitor, and whether the machine's QEMU runs",
@@ -75,7 +71,7 @@ var (
 
 // failures are those that package operation tells apart.
 var failures = operation.Failures{
-	Silent: failSilent, NoTime: failNoTime, HungUp: failHungUp, Garbage: failGarbage, Lost: failLost, Unproven: failUnproven,
+	Silent: failSilent, Closed: failPortClosed, NoRoute: failNoRoute, HungUp: failHungUp, Garbage: failGarbage, Lost: failLost, Unproven: failUnproven,
 	StillOn: failStillOn, StillOff: failStillOff, Final: final,
 }
 

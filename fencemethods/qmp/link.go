@@ -8,8 +8,6 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
-	"io"
-	"os"
 	"strconv"
 	"syscall"
 
@@ -127,21 +125,16 @@ func (d *device) receive() (message, error) {
 
 // linkFailure tells what an error of the connection means; cut says that time was up.
 func linkFailure(err error, cut bool) *failure {
+	if f := failures.Link(err, cut); f != nil {
+		return f
+	}
 	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded) && cut, errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return failNoTime
-	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, syscall.ETIMEDOUT), errors.Is(err, syscall.EAGAIN):
+	case errors.Is(err, syscall.EAGAIN): // the socket's queue is full: QEMU serves somebody else
 		return failSilent
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return failPortClosed
 	case errors.Is(err, syscall.ENOENT):
 		return failNoSocket
 	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
 		return failDenied
-	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH):
-		return failNoRoute
-	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		return failHungUp
 	case errors.Is(err, bufio.ErrBufferFull):
 		return failGarbage
 	}

@@ -116,7 +116,7 @@ func New(_ fencemethods.Target, v fencemethods.Values) (fencemethods.Device, err
 		in:       bufio.NewReaderSize(nil, maxLine),
 		out:      make([]byte, 0, 512), id: make([]byte, 0, 64), before: make([]byte, 0, maxLine),
 	}
-	d.Operation = operation.Operation{Failures: &failures, HangUp: d.hangUp, Pause: firstPause}
+	d.Operation = operation.Operation{Failures: &failures, HangUp: d.hangUp, Pause: firstPause, Poll: firstPoll}
 	to, err := addressOf(v["monitor"])
 	if err != nil {
 		return nil, err
@@ -172,41 +172,23 @@ func (d *device) operate(ctx context.Context, do func() *failure, want fencemeth
 	return d.Run(ctx, want, do)
 }
 
-// firstPause is the wait after the first attempt that has failed.
-const firstPause = 100 * time.Millisecond
-
 const (
-	firstPoll = 5 * time.Millisecond
-	lastPoll  = time.Second
-	// again is after how long the commands are given once more to a machine that did not heed them.
-	again = 3 * time.Second
+	firstPause = 100 * time.Millisecond // after the first attempt that has failed
+	firstPoll  = 5 * time.Millisecond
 )
 
-// drive brings the machine to want. It reads before it commands: one that is off already is fenced.
+// drive brings the machine to want. One that is somewhere else is commanded nothing.
 func (d *device) drive(ctx context.Context, want fencemethods.State) *failure {
-	var commanded time.Time
-	pause := firstPoll
-	for {
+	read := func() *failure {
 		if f := d.read(ctx); f != nil {
 			return f
 		}
-		switch {
-		case d.State == want:
-			return nil
-		case d.Over(ctx):
-			return failUnproven
-		case d.State == fencemethods.Unknown:
+		if d.State == fencemethods.Unknown && !d.Over(ctx) {
 			return failElsewhere
-		case commanded.IsZero() || time.Since(commanded) > again:
-			if f := d.command(ctx, want); f != nil {
-				return f
-			}
-			commanded, pause = time.Now(), firstPoll
-		default:
-			d.Sleep(ctx, pause)
-			pause = min(2*pause, lastPoll)
 		}
+		return nil
 	}
+	return d.Drive(ctx, want, read, func() *failure { return d.command(ctx, want) })
 }
 
 // read reads the state. The migration is asked for before the status, since a machine that runs here
@@ -250,7 +232,6 @@ func (d *device) read(ctx context.Context) *failure {
 // command gives the commands. That they were taken proves nothing yet.
 func (d *device) command(ctx context.Context, want fencemethods.State) *failure {
 	status := d.status
-	d.State, d.Told = fencemethods.Unknown, false
 	if want == fencemethods.On {
 		if status == statusShutdown { // which has to be reset before it can start
 			if _, f := d.ask(ctx, "system_reset", ""); f != nil {

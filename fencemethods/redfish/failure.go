@@ -19,10 +19,6 @@ var (
 		Kind: fencemethods.ErrUnreachable, Detail: "no answer",
 		Advice: "check addr, port and the way there",
 	}
-	failNoTime = &failure{ // which is replaced by what is known
-		Kind: fencemethods.ErrTimeout, Detail: "time was up before the answer",
-		Advice: "allow more time",
-	}
 	failPortClosed = &failure{
 		Kind: fencemethods.ErrUnreachable, Detail: "nothing listens on that port",
 		Advice: "check addr and port, and that HTTPS is enabled on the BMC",
@@ -115,7 +111,7 @@ func failOther(c otherCertificate) *failure {
 
 // failures are those that package operation tells apart.
 var failures = operation.Failures{
-	Silent: failSilent, NoTime: failNoTime, HungUp: failHungUp, Lost: failLost, Unproven: failUnproven,
+	Silent: failSilent, Closed: failPortClosed, NoRoute: failNoRoute, HungUp: failHungUp, Lost: failLost, Unproven: failUnproven,
 	StillOn: failStillOn, StillOff: failStillOff, Final: final,
 }
 

@@ -13,7 +13,6 @@ import (
 	"net/url"
 	"os"
 	"strconv"
-	"syscall"
 	"time"
 
 	"github.com/o2fence/o2fence/fencemethods"
@@ -201,18 +200,10 @@ func linkFailure(err error, cut bool) *failure {
 	if untrusted(err) {
 		return failUntrusted
 	}
-	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded) && cut, errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return failNoTime
-	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, syscall.ETIMEDOUT):
-		return failSilent
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return failPortClosed
-	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH):
-		return failNoRoute
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		return failHungUp
-	case errors.Is(err, errTooLong):
+	if f := failures.Link(err, cut); f != nil {
+		return f
+	}
+	if errors.Is(err, errTooLong) {
 		return failTooLong
 	}
 	if call, ok := errors.AsType[*os.SyscallError](err); ok {

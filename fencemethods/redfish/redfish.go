@@ -167,7 +167,7 @@ func New(_ fencemethods.Target, v fencemethods.Values) (fencemethods.Device, err
 		in:       bufio.NewReaderSize(nil, 4096),
 		out:      make([]byte, 0, 8<<10), body: make([]byte, maxBody),
 	}
-	d.Operation = operation.Operation{Failures: &failures, HangUp: d.hangUp, Pause: firstPause}
+	d.Operation = operation.Operation{Failures: &failures, HangUp: d.hangUp, Pause: firstPause, Poll: firstPoll}
 	if v["auth"] == "session" {
 		d.login = loginBody(v["user"], password)
 	} else {
@@ -255,38 +255,13 @@ func (d *device) operate(ctx context.Context, do func() *failure, want fencemeth
 	return d.Run(ctx, want, do)
 }
 
-const (
-	firstPoll = 50 * time.Millisecond
-	lastPoll  = time.Second
-	// again is after how long the command is given once more to a BMC that acknowledged it, and
-	// where nothing happens.
-	again = 3 * time.Second
-)
+const firstPoll = 50 * time.Millisecond
 
-// drive brings the power to want. It reads before it commands: a node that is off already is
-// fenced, and the reading says where the command goes to.
+// drive brings the power to want. What is read before the command says where that goes to.
 func (d *device) drive(ctx context.Context, want fencemethods.State) *failure {
-	var commanded time.Time
-	pause := firstPoll
-	for {
-		if f := d.read(ctx); f != nil {
-			return f
-		}
-		switch {
-		case d.State == want:
-			return nil
-		case d.Over(ctx):
-			return failUnproven
-		case commanded.IsZero(), d.State != fencemethods.Unknown && time.Since(commanded) > again:
-			if f := d.command(ctx, want); f != nil {
-				return f
-			}
-			commanded, pause = time.Now(), firstPoll
-		default:
-			d.Sleep(ctx, pause)
-			pause = min(2*pause, lastPoll)
-		}
-	}
+	return d.Drive(ctx, want,
+		func() *failure { return d.read(ctx) },
+		func() *failure { return d.command(ctx, want) })
 }
 
 // read reads the power state.
@@ -314,7 +289,6 @@ func (d *device) command(ctx context.Context, want fencemethods.State) *failure 
 	if f != nil {
 		return f
 	}
-	d.State, d.Told = fencemethods.Unknown, false
 	status, f := d.exchange(ctx, http.MethodPost, d.reset.Target, []byte(word))
 	if f != nil {
 		return f
