@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"net"
 	"os/exec"
 	"strconv"
 	"syscall"
@@ -86,7 +85,7 @@ func TestOffIsProvenByFenceIPMILAN(t *testing.T) {
 			},
 			Secret:   "correct-horse",
 			Sealed:   true, // ipmitool gives up where something else comes between
-			Absent:   map[string]string{"options": at(strconv.Itoa(closedPort(t)))},
+			Absent:   map[string]string{"options": at(strconv.Itoa(fencetest.ClosedPort(t, "udp4")))},
 			SetFault: w.SetFault,
 			Restart:  func() error { return b.Restart(t.Context()) },
 			Foreign: func(t testing.TB) map[string]map[string]string {
@@ -97,13 +96,4 @@ func TestOffIsProvenByFenceIPMILAN(t *testing.T) {
 		"damaged answers between": "ipmitool gives up, and the agent with it: the fence fails, and nothing is believed",
 		"wrong credentials":       "the agent does not tell them from a BMC that cannot say its state; they fail, see TestFenceIPMILAN",
 	})
-}
-
-// closedPort is a port that nothing listens on.
-func closedPort(t *testing.T) int {
-	t.Helper()
-	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	check(t, err)
-	defer c.Close()
-	return c.LocalAddr().(*net.UDPAddr).Port
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/o2fence/o2fence/fencemethods"
 	"github.com/o2fence/o2fence/fencemethods/ask/desk"
+	"github.com/o2fence/o2fence/fencemethods/fencetest"
 )
 
 func serving(ctx context.Context, number uint64) (context.Context, *fencemethods.Note) {
@@ -216,7 +217,7 @@ func TestBadParametersAreRefused(t *testing.T) {
 			t.Errorf("%s = %s: %v; want %q", c.key, c.value, err, c.text)
 		}
 	}
-	_, err := Method().Open(target, map[string]string{"addrs": "127.0.0.1", "key_file": keyFile(t, "hunter2")})
+	_, err := Method().Open(target, map[string]string{"addrs": "127.0.0.1", "key_file": fencetest.SecretFile(t, "hunter2")})
 	if err == nil || !strings.Contains(err.Error(), "16 bytes") || strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("a short key: %v", err)
 	}

@@ -5,8 +5,6 @@ package ask
 import (
 	"context"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strconv"
 	"sync"
 	"testing"
@@ -26,18 +24,9 @@ const (
 
 var target = fencemethods.Target{Cluster: "web", Node: 2, Name: "web2"}
 
-func keyFile(t testing.TB, key string) string {
-	t.Helper()
-	name := filepath.Join(t.TempDir(), "key")
-	if err := os.WriteFile(name, []byte(key+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return name
-}
-
 // params are impatient: a lost packet is sent again soon.
 func params(t testing.TB, port int) map[string]string {
-	return map[string]string{"addrs": "127.0.0.1", "port": strconv.Itoa(port), "key_file": keyFile(t, testKey), "repeat_ms": "100"}
+	return map[string]string{"addrs": "127.0.0.1", "port": strconv.Itoa(port), "key_file": fencetest.SecretFile(t, testKey), "repeat_ms": "100"}
 }
 
 func open(t testing.TB, p, others map[string]string) fencemethods.Device {

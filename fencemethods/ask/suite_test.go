@@ -37,7 +37,7 @@ func startPeer(t *testing.T, m *fencetest.Machine) fencetest.Peer {
 	t.Cleanup(func() { w.Close() })
 	return fencetest.Peer{
 		Params: params(t, int(w.Addr().Port())), Secret: testKey,
-		Wrong:    map[string]map[string]string{"another key": {"key_file": keyFile(t, otherKey)}},
+		Wrong:    map[string]map[string]string{"another key": {"key_file": fencetest.SecretFile(t, otherKey)}},
 		Absent:   map[string]string{"addrs": "127.0.0.9", "port": strconv.Itoa(9)},
 		SetFault: w.SetFault,
 		Restart:  a.restart,

@@ -41,8 +41,8 @@ func TestMemoryStaysWithinTheBudget(t *testing.T) {
 	var port int
 	fencetest.Apart(t, serveVar+"="+t.TempDir(), nil, &port)
 	params := where(port, "stubborn")
-	params["version"], params["community_file"], params["retry_ms"] = "1", secretFile(t, community), "5000"
-	d := open(t, params)
+	params["version"], params["community_file"], params["retry_ms"] = "1", fencetest.SecretFile(t, community), "5000"
+	d := fencetest.Open(t, Method(), params)
 	walk := fencetest.Allocated(func() { _ = d.Check(within(t, 30*time.Second)) }) // to find the port
 	fencetest.WithinBudget(t, Method(), walk, 6*time.Second, d.Off)
 }

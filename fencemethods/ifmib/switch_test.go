@@ -7,9 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"maps"
-	"net"
 	"os"
-	"path/filepath"
 	"strconv"
 	"testing"
 	"time"
@@ -116,15 +114,15 @@ func start(version3 bool) func(*testing.T, *fencetest.Machine) fencetest.Peer {
 			rows[2000+n] = fixed(fmt.Sprintf("other%d", n), up, up)
 		}
 		c := snmpd.Config{Objects: ports(rows), Without: own()}
-		params := map[string]string{"version": "2c", "community_file": secretFile(t, community)}
-		wrong := map[string]string{"community_file": secretFile(t, readOnly)}
+		params := map[string]string{"version": "2c", "community_file": fencetest.SecretFile(t, community)}
+		wrong := map[string]string{"community_file": fencetest.SecretFile(t, readOnly)}
 		if version3 {
 			c.Users = []snmpd.User{{Name: user, Auth: "SHA-256", AuthPass: authSecret, Priv: "AES", PrivPass: privSecret}}
 			params = map[string]string{
-				"version": "3", "user": user, "auth": "sha256", "auth_file": secretFile(t, authSecret),
-				"priv": "aes", "priv_file": secretFile(t, privSecret),
+				"version": "3", "user": user, "auth": "sha256", "auth_file": fencetest.SecretFile(t, authSecret),
+				"priv": "aes", "priv_file": fencetest.SecretFile(t, privSecret),
 			}
-			wrong = map[string]string{"auth_file": secretFile(t, "notThePassword")}
+			wrong = map[string]string{"auth_file": fencetest.SecretFile(t, "notThePassword")}
 		}
 		a := startSwitch(t, c)
 		w, err := wire.New(a.Addr())
@@ -137,7 +135,7 @@ func start(version3 bool) func(*testing.T, *fencetest.Machine) fencetest.Peer {
 			Params:   params,
 			Secret:   "s3cret",
 			Wrong:    map[string]map[string]string{"wrong credentials": wrong},
-			Absent:   map[string]string{"port": strconv.Itoa(closedPort(t))},
+			Absent:   map[string]string{"port": strconv.Itoa(fencetest.ClosedPort(t, "udp4"))},
 			SetFault: w.SetFault,
 			Restart:  func() error { return a.Restart(t.Context()) },
 			Nowhere: func(testing.TB) map[string]map[string]string {
@@ -162,39 +160,9 @@ func where(port int, name string) map[string]string {
 func openPort(t testing.TB, a *snmpd.Agent, name string, others map[string]string) fencemethods.Device {
 	t.Helper()
 	params := where(int(a.Addr().Port()), name)
-	params["version"], params["community_file"] = "2c", secretFile(t, community)
+	params["version"], params["community_file"] = "2c", fencetest.SecretFile(t, community)
 	maps.Copy(params, others)
-	return open(t, params)
-}
-
-func open(t testing.TB, params map[string]string) fencemethods.Device {
-	t.Helper()
-	d, err := Method().Open(fencemethods.Target{Name: "node1"}, params)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { d.Close() })
-	return d
-}
-
-func secretFile(t testing.TB, secret string) string {
-	t.Helper()
-	name := filepath.Join(t.TempDir(), "secret")
-	if err := os.WriteFile(name, []byte(secret+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return name
-}
-
-// closedPort is a port that nothing listens on.
-func closedPort(t testing.TB) int {
-	t.Helper()
-	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	return c.LocalAddr().(*net.UDPAddr).Port
+	return fencetest.Open(t, Method(), params)
 }
 
 func within(t testing.TB, limit time.Duration) context.Context {

@@ -5,9 +5,7 @@ package ipban
 import (
 	"context"
 	"errors"
-	"net"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -101,17 +99,8 @@ func (g *gatekeeper) stop() error { return errors.Join(g.server.Close(), <-g.end
 
 func (g *gatekeeper) restart() error { return errors.Join(g.stop(), g.start()) }
 
-func keyFile(t testing.TB, key string) string {
-	t.Helper()
-	name := filepath.Join(t.TempDir(), "key")
-	if err := os.WriteFile(name, []byte(key), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return name
-}
-
 func params(t testing.TB, port uint16) map[string]string {
-	return map[string]string{"addrs": "127.0.0.1", "port": strconv.Itoa(int(port)), "key_file": keyFile(t, testKey)}
+	return map[string]string{"addrs": "127.0.0.1", "port": strconv.Itoa(int(port)), "key_file": fencetest.SecretFile(t, testKey)}
 }
 
 func TestOffIsProven(t *testing.T) {
@@ -127,8 +116,8 @@ func TestOffIsProven(t *testing.T) {
 			return fencetest.Peer{
 				Params:   params(t, w.Addr().Port()),
 				Secret:   testKey,
-				Wrong:    map[string]map[string]string{"wrong key": {"key_file": keyFile(t, testKey+"x")}},
-				Absent:   map[string]string{"port": strconv.Itoa(closedPort(t))},
+				Wrong:    map[string]map[string]string{"wrong key": {"key_file": fencetest.SecretFile(t, testKey+"x")}},
+				Absent:   map[string]string{"port": strconv.Itoa(fencetest.ClosedPort(t, "udp4"))},
 				SetFault: w.SetFault,
 				Restart:  g.restart,
 				Foreign: func(t testing.TB) map[string]map[string]string {
@@ -137,16 +126,6 @@ func TestOffIsProven(t *testing.T) {
 			}
 		},
 	})
-}
-
-func closedPort(t *testing.T) int {
-	t.Helper()
-	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	return c.LocalAddr().(*net.UDPAddr).Port
 }
 
 // A switch has the state that a test gives it, and can be stuck there.
@@ -169,12 +148,7 @@ func open(t *testing.T, first, second power) fencemethods.Device {
 	startGatekeeper(t, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), g.addr.Port()).String(), fakeFilter{second})
 	p := params(t, g.addr.Port())
 	p["addrs"] = "127.0.0.1,127.0.0.2"
-	d, err := Method().Open(fencemethods.Target{Cluster: "c", Node: 1, Name: "node1"}, p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { d.Close() })
-	return d
+	return fencetest.Open(t, Method(), p)
 }
 
 func within(t testing.TB, d time.Duration) context.Context {
@@ -224,7 +198,7 @@ func TestOneMachineThatDoesNotBanIsTooMany(t *testing.T) {
 }
 
 func TestMemoryStaysWithinTheBudget(t *testing.T) {
-	p := params(t, uint16(closedPort(t)))
+	p := params(t, uint16(fencetest.ClosedPort(t, "udp4")))
 	p["addrs"] = "127.0.0.1,127.0.0.2,127.0.0.3,127.0.0.4"
 	d, err := Method().Open(fencemethods.Target{Cluster: "c", Node: 1, Name: "node1"}, p)
 	if err != nil {
@@ -268,7 +242,7 @@ func TestBadParametersAreRefused(t *testing.T) {
 			t.Errorf("%s = %s: %v; want %q", c.key, c.value, err, c.text)
 		}
 	}
-	p := map[string]string{"addrs": "192.0.2.1", "key_file": keyFile(t, "hunter2")}
+	p := map[string]string{"addrs": "192.0.2.1", "key_file": fencetest.SecretFile(t, "hunter2")}
 	if _, err := Method().Open(fencemethods.Target{}, p); err == nil || strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("a short key: %v", err)
 	}

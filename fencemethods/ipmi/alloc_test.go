@@ -65,7 +65,7 @@ func TestAFenceAllocatesOneKey(t *testing.T) {
 
 // With nothing answering, an operation allocates for every packet that it waited for in vain.
 func TestMemoryStaysWithinTheBudget(t *testing.T) {
-	p := params(t, closedPort(t))
+	p := params(t, fencetest.ClosedPort(t, "udp4"))
 	d, err := Method().Open(fencemethods.Target{Name: "node1"}, p)
 	if err != nil {
 		t.Fatal(err)

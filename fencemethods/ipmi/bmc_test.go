@@ -22,12 +22,7 @@ func openBMC(t *testing.T, b *bmc.BMC, others map[string]string) fencemethods.De
 	t.Helper()
 	p := params(t, int(b.Addr().Port()))
 	maps.Copy(p, others)
-	d, err := Method().Open(fencemethods.Target{Name: "node1"}, p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { d.Close() })
-	return d
+	return fencetest.Open(t, Method(), p)
 }
 
 func soon(t *testing.T) context.Context {
@@ -155,7 +150,7 @@ func TestBadParametersAreRefused(t *testing.T) {
 
 func TestAPasswordThatIPMICannotHaveIsRefused(t *testing.T) {
 	p := params(t, 623)
-	p["password_file"] = secretFile(t, "twenty-one-characters")
+	p["password_file"] = fencetest.SecretFile(t, "twenty-one-characters")
 	if _, err := Method().Open(fencemethods.Target{}, p); err == nil || !strings.Contains(err.Error(), "20 bytes") {
 		t.Errorf("Open: %v, want a word on the 20 bytes", err)
 	}

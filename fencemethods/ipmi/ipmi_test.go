@@ -6,9 +6,7 @@ import (
 	"context"
 	"flag"
 	"log"
-	"net"
 	"os"
-	"path/filepath"
 	"strconv"
 	"testing"
 	"time"
@@ -88,10 +86,10 @@ func start(server starter) func(*testing.T, *fencetest.Machine) fencetest.Peer {
 			Params: params(t, int(w.Addr().Port())),
 			Secret: testPassword,
 			Wrong: map[string]map[string]string{
-				"wrong password": {"password_file": secretFile(t, "notThePassword")},
+				"wrong password": {"password_file": fencetest.SecretFile(t, "notThePassword")},
 				"unknown user":   {"user": "nobody"},
 			},
-			Absent:   map[string]string{"port": strconv.Itoa(closedPort(t))},
+			Absent:   map[string]string{"port": strconv.Itoa(fencetest.ClosedPort(t, "udp4"))},
 			SetFault: w.SetFault,
 			Restart:  func() error { return b.Restart(t.Context()) },
 			Foreign:  foreign,
@@ -128,26 +126,6 @@ func startBMC(t testing.TB, server starter, c bmc.Config) *bmc.BMC {
 func params(t testing.TB, port int) map[string]string {
 	return map[string]string{
 		"addr": "127.0.0.1", "port": strconv.Itoa(port), "user": testUser,
-		"password_file": secretFile(t, testPassword), "retry_ms": "50",
+		"password_file": fencetest.SecretFile(t, testPassword), "retry_ms": "50",
 	}
-}
-
-func secretFile(t testing.TB, secret string) string {
-	t.Helper()
-	name := filepath.Join(t.TempDir(), "secret")
-	if err := os.WriteFile(name, []byte(secret+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return name
-}
-
-// closedPort is a port that nothing listens on.
-func closedPort(t *testing.T) int {
-	t.Helper()
-	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	return c.LocalAddr().(*net.UDPAddr).Port
 }

@@ -11,13 +11,13 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/o2fence/o2fence/fencemethods"
+	"github.com/o2fence/o2fence/fencemethods/fencetest"
 )
 
 // send is fence-agents' sender, as it is in a kdump image.
@@ -38,21 +38,12 @@ func freePort(t testing.TB) int {
 	return c.LocalAddr().(*net.UDPAddr).Port
 }
 
-func keyFile(t testing.TB, key string) string {
-	t.Helper()
-	name := filepath.Join(t.TempDir(), "key")
-	if err := os.WriteFile(name, []byte(key), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return name
-}
-
 func plainParams(port int) map[string]string {
 	return map[string]string{"addrs": "127.0.0.1", "port": strconv.Itoa(port), "plain": "yes", "confirm_ms": "100"}
 }
 
 func sealedParams(t testing.TB, port int) map[string]string {
-	return map[string]string{"addrs": "127.0.0.1", "port": strconv.Itoa(port), "key_file": keyFile(t, testKey)}
+	return map[string]string{"addrs": "127.0.0.1", "port": strconv.Itoa(port), "key_file": fencetest.SecretFile(t, testKey)}
 }
 
 // open opens the only device of a port, some of whose parameters are others.

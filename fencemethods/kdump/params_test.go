@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/o2fence/o2fence/fencemethods"
+	"github.com/o2fence/o2fence/fencemethods/fencetest"
 )
 
 func TestBadParametersAreRefused(t *testing.T) {
@@ -33,7 +34,7 @@ func TestBadParametersAreRefused(t *testing.T) {
 	both := sealedParams(t, 7410)
 	both["plain"] = "yes"
 	short := sealedParams(t, 7410)
-	short["key_file"] = keyFile(t, "hunter2")
+	short["key_file"] = fencetest.SecretFile(t, "hunter2")
 	for text, p := range map[string]map[string]string{
 		"either key_file": {"addrs": "127.0.0.1"}, "or plain = yes": both, "16 bytes": short,
 	} {

@@ -7,10 +7,6 @@ import (
 	"errors"
 	"flag"
 	"maps"
-	"net"
-	"net/netip"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -33,15 +29,6 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	m.Run()
-}
-
-func secretFile(t testing.TB, secret string) string {
-	t.Helper()
-	name := filepath.Join(t.TempDir(), "secret")
-	if err := os.WriteFile(name, []byte(secret+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return name
 }
 
 // A supply is a power supply of a node, behind an outlet.
@@ -117,7 +104,7 @@ func openStrip(t *testing.T, s *supply) fencemethods.Device {
 	t.Cleanup(func() { a.Close() })
 	d, err := snmp.Method().Open(fencemethods.Target{Name: "web1"}, map[string]string{
 		"addr": "127.0.0.1", "port": strconv.Itoa(int(a.Addr().Port())), "version": "2c",
-		"community_file": secretFile(t, "private"), "model": "apc-rpdu", "outlets": "3", "retry_ms": "50",
+		"community_file": fencetest.SecretFile(t, "private"), "model": "apc-rpdu", "outlets": "3", "retry_ms": "50",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -197,8 +184,8 @@ func TestAStripThatIsGoneLeavesTheNodeRunning(t *testing.T) {
 	t.Parallel()
 	a, b := &supply{on: true}, &supply{}
 	gone, err := snmp.Method().Open(fencemethods.Target{Name: "web1"}, map[string]string{
-		"addr": "127.0.0.1", "port": strconv.Itoa(int(closedPort(t))), "version": "2c",
-		"community_file": secretFile(t, "private"), "model": "apc-rpdu", "outlets": "3", "retry_ms": "50",
+		"addr": "127.0.0.1", "port": strconv.Itoa(int(uint16(fencetest.ClosedPort(t, "udp4")))), "version": "2c",
+		"community_file": fencetest.SecretFile(t, "private"), "model": "apc-rpdu", "outlets": "3", "retry_ms": "50",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -211,16 +198,6 @@ func TestAStripThatIsGoneLeavesTheNodeRunning(t *testing.T) {
 	if err := cut(t, either, patience, a, b); err != nil {
 		t.Errorf("the one that is there was enough: %v", err)
 	}
-}
-
-func closedPort(t testing.TB) uint16 {
-	t.Helper()
-	c, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.MustParseAddrPort("127.0.0.1:0")))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	return uint16(c.LocalAddr().(*net.UDPAddr).Port)
 }
 
 // Two BMCs of one machine pass the suite that every method passes, by either rule.
@@ -281,15 +258,15 @@ func startTwins(t *testing.T, m *fencetest.Machine) fencetest.Peer {
 		servers, wires = append(servers, b), append(wires, w)
 	}
 	port := func(w *wire.Wire) string { return strconv.Itoa(int(w.Addr().Port())) }
-	closed := strconv.Itoa(int(closedPort(t)))
+	closed := strconv.Itoa(int(uint16(fencetest.ClosedPort(t, "udp4"))))
 	return fencetest.Peer{
 		Params: map[string]string{
 			"addr": "127.0.0.1", "port": port(wires[0]), "second": port(wires[1]), "user": "admin",
-			"password_file": secretFile(t, password), "retry_ms": "50",
+			"password_file": fencetest.SecretFile(t, password), "retry_ms": "50",
 		},
 		Secret: password,
 		Wrong: map[string]map[string]string{
-			"wrong password": {"password_file": secretFile(t, "notThePassword")},
+			"wrong password": {"password_file": fencetest.SecretFile(t, "notThePassword")},
 		},
 		Absent: map[string]string{"port": closed, "second": closed},
 		SetFault: func(f wire.Fault) {

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/o2fence/o2fence/fencemethods"
+	"github.com/o2fence/o2fence/fencemethods/fencetest"
 	"github.com/o2fence/o2fence/test/bmc/wire"
 )
 
@@ -171,12 +172,7 @@ func (q *qemu) open(others map[string]string) fencemethods.Device {
 	q.Helper()
 	p := params(q.addr)
 	maps.Copy(p, others)
-	d, err := Method().Open(fencemethods.Target{Name: "node1"}, p)
-	if err != nil {
-		q.Fatal(err)
-	}
-	q.Cleanup(func() { d.Close() })
-	return d
+	return fencetest.Open(q, Method(), p)
 }
 
 func within(t testing.TB, d time.Duration) context.Context {

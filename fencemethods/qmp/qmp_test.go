@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/o2fence/o2fence/fencemethods"
@@ -53,7 +52,7 @@ func start(network string) func(*testing.T, *fencetest.Machine) fencetest.Peer {
 		t.Cleanup(func() { w.Close() })
 		return fencetest.Peer{
 			Params:   params(fmt.Sprint("127.0.0.1:", w.Port())),
-			Absent:   map[string]string{"monitor": fmt.Sprint("127.0.0.1:", closedPort(t))},
+			Absent:   map[string]string{"monitor": fmt.Sprint("127.0.0.1:", fencetest.ClosedPort(t, "tcp4"))},
 			SetFault: w.SetFault,
 			Restart:  q.restart,
 			Foreign:  foreign,
@@ -72,24 +71,6 @@ func foreign(t testing.TB) map[string]map[string]string {
 
 func params(monitor string) map[string]string {
 	return map[string]string{"monitor": monitor, "retry_ms": "200"}
-}
-
-// closedPort is a port that nothing listens on, and nobody will while the test runs.
-func closedPort(t testing.TB) int {
-	t.Helper()
-	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { syscall.Close(fd) })
-	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
-		t.Fatal(err)
-	}
-	addr, err := syscall.Getsockname(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return addr.(*syscall.SockaddrInet4).Port
 }
 
 func TestBadParametersAreRefused(t *testing.T) {

@@ -44,7 +44,7 @@ func openApart(t testing.TB, h redfishd.Habits, auth string) fencemethods.Device
 	fencetest.Apart(t, serveVar+"="+string(habits), nil, &port, &fingerprint)
 	d, err := Method().Open(fencemethods.Target{Name: "node1"}, map[string]string{
 		"addr": "127.0.0.1", "port": port, "system": redfishd.System, "auth": auth,
-		"user": testUser, "password_file": file(t, testPassword), "certificate": fingerprint,
+		"user": testUser, "password_file": fencetest.SecretFile(t, testPassword), "certificate": fingerprint,
 	})
 	if err != nil {
 		t.Fatal(err)

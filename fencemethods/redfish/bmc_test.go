@@ -11,9 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"path/filepath"
 	"strconv"
-	"syscall"
 	"testing"
 
 	"github.com/o2fence/o2fence/fencemethods"
@@ -70,12 +68,12 @@ func start(h redfishd.Habits, others map[string]string) func(*testing.T, *fencet
 			Params: p,
 			Secret: testPassword,
 			Wrong: map[string]map[string]string{
-				"wrong password":    {"password_file": file(t, "notThePassword")},
+				"wrong password":    {"password_file": fencetest.SecretFile(t, "notThePassword")},
 				"unknown user":      {"user": "nobody"},
 				"other certificate": {"certificate": startBMC(t, m, redfishd.Habits{}).Fingerprint()},
-				"other CA":          {"certificate": file(t, string(startBMC(t, m, redfishd.Habits{}).CA()))},
+				"other CA":          {"certificate": fencetest.SecretFile(t, string(startBMC(t, m, redfishd.Habits{}).CA()))},
 			},
-			Absent:   map[string]string{"port": strconv.Itoa(closedPort(t))},
+			Absent:   map[string]string{"port": strconv.Itoa(fencetest.ClosedPort(t, "tcp4"))},
 			SetFault: w.SetFault,
 			Restart:  s.Restart,
 			Nowhere: func(testing.TB) map[string]map[string]string {
@@ -116,7 +114,7 @@ func startBMC(t testing.TB, m *fencetest.Machine, h redfishd.Habits) *redfishd.S
 func params(t testing.TB, s *redfishd.Server) map[string]string {
 	return map[string]string{
 		"addr": "127.0.0.1", "port": strconv.Itoa(int(s.Addr().Port())), "system": redfishd.System,
-		"user": testUser, "password_file": file(t, testPassword), "certificate": s.Fingerprint(),
+		"user": testUser, "password_file": fencetest.SecretFile(t, testPassword), "certificate": s.Fingerprint(),
 	}
 }
 
@@ -125,37 +123,5 @@ func open(t testing.TB, s *redfishd.Server, others map[string]string) fencemetho
 	t.Helper()
 	p := params(t, s)
 	maps.Copy(p, others)
-	d, err := Method().Open(fencemethods.Target{Name: "node1"}, p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { d.Close() })
-	return d
-}
-
-func file(t testing.TB, text string) string {
-	t.Helper()
-	name := filepath.Join(t.TempDir(), "file")
-	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return name
-}
-
-// closedPort is a port that nothing listens on, and nobody will while the test runs.
-func closedPort(t testing.TB) int {
-	t.Helper()
-	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { syscall.Close(fd) })
-	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
-		t.Fatal(err)
-	}
-	addr, err := syscall.Getsockname(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return addr.(*syscall.SockaddrInet4).Port
+	return fencetest.Open(t, Method(), p)
 }

@@ -65,7 +65,7 @@ print('"PowerState": "%s"' % s.get_system(sys.argv[4]).power_state.value)`,
 					t.Fatal(err)
 				}
 				cmd := program(t, s)
-				cmd.Env = append(os.Environ(), "REQUESTS_CA_BUNDLE="+file(t, string(s.CA())))
+				cmd.Env = append(os.Environ(), "REQUESTS_CA_BUNDLE="+fencetest.SecretFile(t, string(s.CA())))
 				out, err := cmd.CombinedOutput()
 				if errors.Is(err, exec.ErrNotFound) || strings.Contains(string(out), "No module named") {
 					t.Skip(err, string(out))
@@ -191,10 +191,10 @@ func TestAStrangerGetsNoCredentials(t *testing.T) {
 	var wg sync.WaitGroup
 	for name, others := range map[string]map[string]string{
 		"basic, pinned":  {"certificate": genuine.Fingerprint()},
-		"basic, CA":      {"certificate": file(t, string(genuine.CA()))},
+		"basic, CA":      {"certificate": fencetest.SecretFile(t, string(genuine.CA()))},
 		"session":        {"certificate": genuine.Fingerprint(), "auth": "session"},
-		"name, wrong CA": {"certificate": file(t, string(genuine.CA())), "certificate_name": redfishd.Name},
-		"wrong name":     {"certificate": file(t, string(stranger.CA())), "certificate_name": "other.example.com"},
+		"name, wrong CA": {"certificate": fencetest.SecretFile(t, string(genuine.CA())), "certificate_name": redfishd.Name},
+		"wrong name":     {"certificate": fencetest.SecretFile(t, string(stranger.CA())), "certificate_name": "other.example.com"},
 	} {
 		d, ctx := open(t, stranger, others), soon(t)
 		wg.Go(func() {
@@ -222,7 +222,7 @@ func TestTheOtherCertificateIsNamed(t *testing.T) {
 func TestACAMayHaveIssuedTheCertificate(t *testing.T) {
 	s := startBMC(t, machineOn(t), redfishd.Habits{})
 	for _, name := range []string{"", redfishd.Name} {
-		others := map[string]string{"certificate": file(t, string(s.CA()))}
+		others := map[string]string{"certificate": fencetest.SecretFile(t, string(s.CA()))}
 		if name != "" {
 			others["certificate_name"] = name
 		}
@@ -343,7 +343,7 @@ func TestThereIsNoWayWithoutACertificate(t *testing.T) {
 	s := startBMC(t, machineOn(t), redfishd.Habits{})
 	for name, others := range map[string]map[string]string{
 		"CA's file missing":        {"certificate": "/nonexistent"},
-		"CA's file holds none":     {"certificate": file(t, "no PEM")},
+		"CA's file holds none":     {"certificate": fencetest.SecretFile(t, "no PEM")},
 		"CA's file is a directory": {"certificate": t.TempDir()},
 	} {
 		p := params(t, s)

@@ -6,10 +6,7 @@ import (
 	"context"
 	"errors"
 	"maps"
-	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -45,15 +42,6 @@ node:
 	ip_address = 192.0.2.1
 	ip_port = 7777
 `
-
-func secretFile(t *testing.T, secret string) string {
-	t.Helper()
-	name := filepath.Join(t.TempDir(), "secret")
-	if err := os.WriteFile(name, []byte(secret), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return name
-}
 
 // A fencer is a relay, with its own configuration, that can be restarted.
 type fencer struct {
@@ -115,7 +103,7 @@ func (f *fencer) restart() error {
 // ipmi is the lines for a BMC.
 func ipmi(t *testing.T, at netip.AddrPort) string {
 	return "\tmethod = ipmi\n\taddr = " + at.Addr().String() + "\n\tport = " + strconv.Itoa(int(at.Port())) +
-		"\n\tuser = " + testUser + "\n\tpassword_file = " + secretFile(t, testPassword) + "\n\tretry_ms = 100\n"
+		"\n\tuser = " + testUser + "\n\tpassword_file = " + fencetest.SecretFile(t, testPassword) + "\n\tretry_ms = 100\n"
 }
 
 func startBMC(t *testing.T, power bmc.Power) *bmc.BMC {
@@ -132,18 +120,8 @@ func startBMC(t *testing.T, power bmc.Power) *bmc.BMC {
 
 func params(t *testing.T, at netip.AddrPort) map[string]string {
 	return map[string]string{
-		"addrs": at.Addr().String(), "port": strconv.Itoa(int(at.Port())), "key_file": secretFile(t, testKey),
+		"addrs": at.Addr().String(), "port": strconv.Itoa(int(at.Port())), "key_file": fencetest.SecretFile(t, testKey),
 	}
-}
-
-func open(t *testing.T, p map[string]string) fencemethods.Device {
-	t.Helper()
-	d, err := relay.Method().Open(fencemethods.Target{Cluster: "c", Node: 1, Name: "node1"}, p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { d.Close() })
-	return d
 }
 
 func within(t *testing.T, d time.Duration) context.Context {
@@ -151,16 +129,6 @@ func within(t *testing.T, d time.Duration) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	t.Cleanup(cancel)
 	return ctx
-}
-
-func closedPort(t *testing.T) string {
-	t.Helper()
-	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	return strconv.Itoa(c.LocalAddr().(*net.UDPAddr).Port)
 }
 
 // The machine is behind a BMC, ipmi_sim, which only the relay reaches; the wire that fails is that
@@ -177,8 +145,8 @@ func TestOffIsProven(t *testing.T) {
 			t.Cleanup(func() { w.Close() })
 			return fencetest.Peer{
 				Params: params(t, w.Addr()), Secret: testKey,
-				Wrong:    map[string]map[string]string{"wrong key": {"key_file": secretFile(t, "another key, long enough")}},
-				Absent:   map[string]string{"port": closedPort(t)},
+				Wrong:    map[string]map[string]string{"wrong key": {"key_file": fencetest.SecretFile(t, "another key, long enough")}},
+				Absent:   map[string]string{"port": strconv.Itoa(fencetest.ClosedPort(t, "udp4"))},
 				SetFault: w.SetFault, Restart: f.restart,
 				Foreign: func(t testing.TB) map[string]map[string]string {
 					return map[string]map[string]string{"an echo": {"port": fencetest.Echo(t, "udp4")}}
@@ -198,7 +166,7 @@ func TestTheSecondRelayFences(t *testing.T) {
 		}
 		p := params(t, f.addr)
 		p["addrs"] = addrs
-		if err := open(t, p).Off(within(t, patience)); err != nil {
+		if err := fencetest.Open(t, relay.Method(), p).Off(within(t, patience)); err != nil {
 			t.Errorf("%s: %v", addrs, err)
 		}
 		if on, _ := power.On(); on {
@@ -214,12 +182,12 @@ func TestAFailureOfTheRelaysDeviceIsTold(t *testing.T) {
 		kind  error
 		text  string
 	}{
-		"no BMC":         {ipmi(t, netip.MustParseAddrPort("127.0.0.1:"+closedPort(t))), fencemethods.ErrUnreachable, "ipmi: nothing listens on that port"},
+		"no BMC":         {ipmi(t, netip.MustParseAddrPort("127.0.0.1:"+strconv.Itoa(fencetest.ClosedPort(t, "udp4")))), fencemethods.ErrUnreachable, "ipmi: nothing listens on that port"},
 		"wrong password": {strings.Replace(ipmi(t, startBMC(t, new(fencetest.Machine)).Addr()), testUser, "nobody", 1), fencemethods.ErrAuth, "ipmi: "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := startFencer(t, c.lines)
-			err := open(t, params(t, f.addr)).Off(within(t, 5*time.Second))
+			err := fencetest.Open(t, relay.Method(), params(t, f.addr)).Off(within(t, 5*time.Second))
 			if !errors.Is(err, c.kind) || !strings.Contains(err.Error(), c.text) {
 				t.Errorf("%v: want %v and %q", err, c.kind, c.text)
 			}
@@ -233,8 +201,8 @@ func TestTheRelaysNextMethodHasItsTurn(t *testing.T) {
 	if err := power.SetOn(true); err != nil {
 		t.Fatal(err)
 	}
-	f := startFencer(t, ipmi(t, netip.MustParseAddrPort("127.0.0.1:"+closedPort(t)))+ipmi(t, startBMC(t, power).Addr()))
-	d := open(t, params(t, f.addr))
+	f := startFencer(t, ipmi(t, netip.MustParseAddrPort("127.0.0.1:"+strconv.Itoa(fencetest.ClosedPort(t, "udp4"))))+ipmi(t, startBMC(t, power).Addr()))
+	d := fencetest.Open(t, relay.Method(), params(t, f.addr))
 	if err := d.Off(within(t, 8*time.Second)); err != nil {
 		t.Fatal(err)
 	}
@@ -256,7 +224,7 @@ func TestTheRelayMayHaveALevel(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := startFencer(t, "\tlevel = all\n"+ipmi(t, startBMC(t, left).Addr())+ipmi(t, startBMC(t, right).Addr()))
-	if err := open(t, params(t, f.addr)).Off(within(t, patience)); err != nil {
+	if err := fencetest.Open(t, relay.Method(), params(t, f.addr)).Off(within(t, patience)); err != nil {
 		t.Fatal(err)
 	}
 	for _, m := range []*fencetest.Machine{left, right} {
@@ -290,7 +258,7 @@ func TestWhoVouchesAtTheRelayIsNoted(t *testing.T) {
 	}()
 	var note fencemethods.Note
 	ctx := fencemethods.WithRequest(within(t, patience), fencemethods.Request{Number: 1, Note: &note})
-	if err := open(t, params(t, s.Addr())).Off(ctx); err != nil {
+	if err := fencetest.Open(t, relay.Method(), params(t, s.Addr())).Off(ctx); err != nil {
 		t.Fatal(err)
 	}
 	if got := note.Take(); got != "ann: I hold its plug" {
@@ -299,7 +267,7 @@ func TestWhoVouchesAtTheRelayIsNoted(t *testing.T) {
 }
 
 func TestAConfigurationThatIsNoneForARelayIsRefused(t *testing.T) {
-	key := secretFile(t, testKey)
+	key := fencetest.SecretFile(t, testKey)
 	for lines, want := range map[string]error{
 		"\tmethod = watchdog\n": serving.ErrNothing,
 		"\tmethod = relay\n\taddrs = 192.0.2.5\n\tkey_file = " + key + "\n": serving.ErrRelayed,

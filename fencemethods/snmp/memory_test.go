@@ -56,7 +56,7 @@ func openApart(t testing.TB, version, outlets string) fencemethods.Device {
 	}
 	var port int
 	fencetest.Apart(t, serveVar+"="+t.TempDir(), []string{string(users)}, &port)
-	return open(t, with(params, where(port, "apc-rpdu", outlets)))
+	return fencetest.Open(t, Method(), with(params, where(port, "apc-rpdu", outlets)))
 }
 
 // The worst case is a device that answers, and does not obey.

@@ -6,15 +6,12 @@ import (
 	"context"
 	"flag"
 	"maps"
-	"net"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/o2fence/o2fence/fencemethods"
 	"github.com/o2fence/o2fence/fencemethods/fencetest"
 	"github.com/o2fence/o2fence/test/bmc/wire"
 	"github.com/o2fence/o2fence/test/snmpd"
@@ -123,7 +120,7 @@ func start(model string, credentials func(testing.TB, *snmpd.Config) login) func
 			Params:   with(l.params, where(int(w.Addr().Port()), model, "3")),
 			Secret:   "s3cret",
 			Wrong:    l.wrong,
-			Absent:   map[string]string{"port": strconv.Itoa(closedPort(t))},
+			Absent:   map[string]string{"port": strconv.Itoa(fencetest.ClosedPort(t, "udp4"))},
 			SetFault: w.SetFault,
 			Restart:  func() error { return a.Restart(t.Context()) },
 			Nowhere: func(testing.TB) map[string]map[string]string {
@@ -150,8 +147,8 @@ type login struct {
 func byCommunity(version string) func(testing.TB, *snmpd.Config) login {
 	return func(t testing.TB, _ *snmpd.Config) login {
 		return login{
-			map[string]string{"version": version, "community_file": secretFile(t, community)},
-			map[string]map[string]string{"community that may only read": {"community_file": secretFile(t, readOnly)}},
+			map[string]string{"version": version, "community_file": fencetest.SecretFile(t, community)},
+			map[string]map[string]string{"community that may only read": {"community_file": fencetest.SecretFile(t, readOnly)}},
 		}
 	}
 }
@@ -165,15 +162,15 @@ func byUser(auth, authName, priv, privName string) func(testing.TB, *snmpd.Confi
 		)
 		return login{
 			map[string]string{
-				"version": "3", "user": user, "auth": auth, "auth_file": secretFile(t, authSecret),
-				"priv": priv, "priv_file": secretFile(t, privSecret),
+				"version": "3", "user": user, "auth": auth, "auth_file": fencetest.SecretFile(t, authSecret),
+				"priv": priv, "priv_file": fencetest.SecretFile(t, privSecret),
 			},
 			map[string]map[string]string{
 				"unknown user":                  {"user": "nobody"},
 				"user that may only read":       {"user": "guest"},
 				"user without privacy":          {"user": "plain"},
-				"wrong authentication password": {"auth_file": secretFile(t, "notThePassword")},
-				"wrong privacy password":        {"priv_file": secretFile(t, "notThePassword")},
+				"wrong authentication password": {"auth_file": fencetest.SecretFile(t, "notThePassword")},
+				"wrong privacy password":        {"priv_file": fencetest.SecretFile(t, "notThePassword")},
 			},
 		}
 	}
@@ -189,36 +186,6 @@ func with(params, others map[string]string) map[string]string {
 	all := maps.Clone(params)
 	maps.Copy(all, others)
 	return all
-}
-
-func open(t testing.TB, params map[string]string) fencemethods.Device {
-	t.Helper()
-	d, err := Method().Open(fencemethods.Target{Name: "node1"}, params)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { d.Close() })
-	return d
-}
-
-func secretFile(t testing.TB, secret string) string {
-	t.Helper()
-	name := filepath.Join(t.TempDir(), "secret")
-	if err := os.WriteFile(name, []byte(secret+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return name
-}
-
-// closedPort is a port that nothing listens on.
-func closedPort(t testing.TB) int {
-	t.Helper()
-	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	return c.LocalAddr().(*net.UDPAddr).Port
 }
 
 func soon(t testing.TB) context.Context {

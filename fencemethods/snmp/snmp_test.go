@@ -78,7 +78,7 @@ func openPDU(t testing.TB, model, outlets string, sockets map[outlet]power, othe
 func openAt(t testing.TB, a *snmpd.Agent, model, outlets string, others map[string]string) fencemethods.Device {
 	t.Helper()
 	params := with(byCommunity("2c")(t, nil).params, where(int(a.Addr().Port()), model, outlets))
-	return open(t, with(params, others))
+	return fencetest.Open(t, Method(), with(params, others))
 }
 
 func within(t testing.TB, limit time.Duration) context.Context {
@@ -161,7 +161,7 @@ func TestAnOutletThatIsNotThereIsNotOff(t *testing.T) {
 			}
 			a := startPDU(t, c)
 			for _, outlets := range []string{"9", "3,9"} {
-				d := open(t, with(params, where(int(a.Addr().Port()), "apc-rpdu", outlets)))
+				d := fencetest.Open(t, Method(), with(params, where(int(a.Addr().Port()), "apc-rpdu", outlets)))
 				err := d.Off(soon(t))
 				if !errors.Is(err, fencemethods.ErrRefused) || !strings.Contains(err.Error(), "no outlet 9") {
 					t.Errorf("Off: %v, want %v", err, fencemethods.ErrRefused)
@@ -286,7 +286,7 @@ func TestEveryProtocolOfVersion3Works(t *testing.T) {
 			node := &socket{on: true}
 			c := pdu(kind, map[outlet]power{{1, 3}: node})
 			params := byUser(p.auth, p.authName, p.priv, p.privName)(t, &c).params
-			d := open(t, with(params, where(int(startPDU(t, c).Addr().Port()), "apc-rpdu", "3")))
+			d := fencetest.Open(t, Method(), with(params, where(int(startPDU(t, c).Addr().Port()), "apc-rpdu", "3")))
 			if err := errors.Join(d.Check(soon(t)), d.Off(soon(t))); err != nil {
 				t.Error(err)
 			}
@@ -300,7 +300,7 @@ func TestEveryProtocolOfVersion3Works(t *testing.T) {
 // Nobody answers a wrong community, so it cannot be told from a device that is gone.
 func TestSilenceHintsAtTheCommunity(t *testing.T) {
 	d := openPDU(t, "apc-rpdu", "3", map[outlet]power{{1, 3}: &socket{on: true}},
-		map[string]string{"community_file": secretFile(t, "notTheCommunity")})
+		map[string]string{"community_file": fencetest.SecretFile(t, "notTheCommunity")})
 	err := d.Off(within(t, time.Second))
 	if !errors.Is(err, fencemethods.ErrUnreachable) || !strings.Contains(err.Error(), "community") {
 		t.Errorf("%v; want %v and a hint", err, fencemethods.ErrUnreachable)
@@ -358,7 +358,7 @@ func TestASecretThatSNMPCannotHaveIsRefused(t *testing.T) {
 		{v3, "auth_file", "8 bytes", "seven.."},
 		{v3, "priv_file", "8 bytes", "seven.."},
 	} {
-		_, err := Method().Open(fencemethods.Target{}, with(c.params, map[string]string{c.key: secretFile(t, c.secret)}))
+		_, err := Method().Open(fencemethods.Target{}, with(c.params, map[string]string{c.key: fencetest.SecretFile(t, c.secret)}))
 		if err == nil || !strings.Contains(err.Error(), c.text) || strings.Contains(err.Error(), c.secret) {
 			t.Errorf("%s: %v, want a word on the %s", c.key, err, c.text)
 		}
