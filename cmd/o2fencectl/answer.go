@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -109,24 +110,25 @@ func roughly(d time.Duration) string { return max(d, 0).Round(time.Second).Strin
 func (t *tool) declineCommand() *cobra.Command {
 	var a answer
 	cmd := &cobra.Command{
-		Use:   "decline NODE --request REQUEST --reason WHY",
+		Use:   "decline NODE --reason WHY [--request REQUEST]",
 		Short: "Tell the method \"ask\" that nobody can vouch for a node",
 		Long: "Answers a question of the method \"ask\" with no: the attempt fails at once, and the node's next\n" +
-			"method has its turn. Who and why are kept.",
+			"method has its turn. Who and why are kept. Without --request it is the only question about that node\n" +
+			"that this machine was asked.",
 		Args: arguments(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			switch {
-			case a.request == "":
-				return usageError{errNoRequest}
-			case a.reason == "":
+			if a.reason == "" {
 				return usageError{errors.New("say why: --reason")}
 			}
 			a.node = args[0]
+			if a.request == "" {
+				return t.answerOnly(cmd.Context(), a, usageError{errNoRequest})
+			}
 			return t.answer(cmd.Context(), a)
 		},
 	}
 	cmd.Flags().StringVarP(&a.reason, "reason", "r", "", "why; required")
-	cmd.Flags().StringVar(&a.request, "request", "", "the question that is answered, from o2fencectl questions; required")
+	cmd.Flags().StringVar(&a.request, "request", "", "the question that is answered, from o2fencectl questions")
 	return atDesk(cmd, &a.socket)
 }
 
@@ -136,6 +138,28 @@ var errNoRequest = errors.New("say which question is answered: --request, from o
 type answer struct {
 	socket, request, node, reason string
 	yes                           bool
+}
+
+// answerOnly answers the only question about the node that this machine's listener knows. Where another one
+// was asked earlier, somebody may have gone to look for that, while the node came back and fell silent once
+// more: then he has to say which. Where there is none, the error is otherwise.
+func (t *tool) answerOnly(ctx context.Context, a answer, otherwise error) error {
+	all, err := desk.Questions(ctx, a.socket)
+	if err != nil {
+		return otherwise
+	}
+	all = slices.DeleteFunc(all, func(r desk.Record) bool { return r.Node != a.node })
+	isOpen := func(r desk.Record) bool { return r.State != desk.Over }
+	switch {
+	case !slices.ContainsFunc(all, isOpen):
+		return otherwise
+	case len(all) > 1:
+		t.printQuestions(all, time.Now())
+		return usageError{fmt.Errorf("more than one question was asked about node %s: %w", a.node, errNoRequest)}
+	}
+	a.request = all[0].Request
+	fmt.Fprintf(t.out, "%s: asked by %s, silent for %s\n", a.request, all[0].AskedBy, silence(all[0], time.Now()))
+	return t.answer(ctx, a)
 }
 
 // answer gives an answer to this machine's listener, and says what the cluster makes of it.

@@ -11,6 +11,7 @@ import (
 	"os/user"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -104,34 +105,50 @@ func (t *tool) confirmCommand() *cobra.Command {
 		Short: "Vouch that a node is off, for the methods \"manual\" and \"ask\"",
 		Long: "Says that you have made sure that the node is off or cut off from the disks. Its locks are recovered\n" +
 			"at once: if it is alive, the file system will be destroyed. Who and why are kept.\n\n" +
-			"For \"manual\", on the node that fences. For \"ask\", on any machine that is asked, with the --request\n" +
-			"that o2fencectl questions shows: nobody vouches for another question than the one he was looking at.\n" +
-			"For \"manual\" the same is --request with the number that o2fencectl status shows; without it the fence\n" +
-			"that is under way when the command is run is confirmed.",
+			"For \"manual\", on the node that fences. For \"ask\", on any machine that is asked. With --request nobody\n" +
+			"vouches for another fence than the one he was looking at: for \"ask\" it is what o2fencectl questions\n" +
+			"shows, for \"manual\" the number that o2fencectl status shows. Without it the fence that is under way when\n" +
+			"the command is run is confirmed, or the only question about that node that this machine was asked; where\n" +
+			"it was asked more than one, they are listed.",
 		Args:              arguments(cobra.ExactArgs(1)),
 		ValidArgsFunction: t.nodeNames,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if a.reason == "" {
 				return usageError{errors.New("say how you know that it is off: --reason")}
 			}
+			a.node = args[0]
 			number, err := strconv.ParseUint(a.request, 10, 64)
 			if a.request != "" && err != nil {
-				a.node = args[0]
 				return t.answer(cmd.Context(), a)
 			}
-			c, n, err := t.node(args[0])
-			if errors.Is(err, fs.ErrNotExist) { // it is an admin machine
-				return usageError{fmt.Errorf("%w; for the method %q %w", err, ask.Name, errNoRequest)}
-			}
-			if err != nil {
+			err = t.confirm(cmd.Context(), a, number)
+			if number != 0 || !isAskedElsewhere(err) {
 				return err
 			}
-			return confirm(cmd.Context(), c.Name, n, number, who()+": "+a.reason)
+			return t.answerOnly(cmd.Context(), a, err)
 		},
 	}
 	cmd.Flags().StringVarP(&a.reason, "reason", "r", "", "how you know; required")
 	cmd.Flags().StringVar(&a.request, "request", "", "what is answered: a question of \"ask\", from o2fencectl questions, or the number of a fence, from o2fencectl status")
 	return atDesk(cmd, &a.socket)
+}
+
+// isAskedElsewhere tells whether it may be the method ask that wants to know: the kernel of this machine has
+// nothing that it asks an administrator itself.
+func isAskedElsewhere(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || // of cluster.conf: it is an admin machine
+		errors.Is(err, kernel.ErrNotLoaded) || errors.Is(err, errNotHere) || errors.Is(err, errNoRequest)
+}
+
+func (t *tool) confirm(ctx context.Context, a answer, number uint64) error {
+	c, n, err := t.node(a.node)
+	if errors.Is(err, fs.ErrNotExist) {
+		return usageError{fmt.Errorf("%w; for the method %q %w", err, ask.Name, errNoRequest)}
+	}
+	if err != nil {
+		return err
+	}
+	return confirm(ctx, c.Name, n, number, who()+": "+a.reason)
 }
 
 // confirm vouches for a node whose attempt asks for an administrator. Number is that of the request which
@@ -163,15 +180,22 @@ func confirm(ctx context.Context, cluster string, n *config.Node, number uint64,
 	return err
 }
 
+var errNotHere = errors.New("is not being fenced from here")
+
 // vouchable tells why a node's last request is none that is to be vouched for.
 func vouchable(r *kernel.Request, name string, number uint64) error {
 	switch {
 	case r == nil || r.ID == 0 || setup.Ended(r):
-		return fmt.Errorf("node %s is not being fenced from here", name)
+		return fmt.Errorf("node %s %w", name, errNotHere)
 	case number != 0 && r.ID != number:
 		return fmt.Errorf("node %s is being fenced by request %d, and not by %d any more: look at it anew", name, r.ID, number)
-	case r.Method == ask.Name && r.State == uapi.EventInitiated:
+	case isAsk(r.Method) && r.State == uapi.EventInitiated:
 		return usageError{errNoRequest}
 	}
 	return nil
+}
+
+// isAsk tells whether a method is ask, or a level that it is in.
+func isAsk(method string) bool {
+	return slices.Contains(strings.FieldsFunc(method, func(r rune) bool { return r == '+' || r == '|' }), ask.Name)
 }

@@ -272,6 +272,7 @@ func TestNobodyVouchesForAnotherFenceThanHeMeans(t *testing.T) {
 		{&kernel.Request{State: 0}, 0, "not being fenced"},
 		{&kernel.Request{ID: 7, State: uapi.EventNotice}, 7, "not being fenced"},
 		{&kernel.Request{ID: 7, Method: ask.Name, State: uapi.EventInitiated}, 7, "--request"},
+		{&kernel.Request{ID: 7, Method: "ipmi|ask", State: uapi.EventInitiated}, 0, "--request"},
 	} {
 		err := vouchable(c.request, "web2", c.number)
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
