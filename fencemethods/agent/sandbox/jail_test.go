@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/o2fence/o2fence/fencemethods/fencetest"
 )
 
 // The test's own program is the one inside.
@@ -174,15 +176,32 @@ func (y *yard) until(what string, is func() bool) {
 func TestAtTheDeadlineAllIsKilled(t *testing.T) {
 	y := startYard(t)
 	j := y.jail(generous, `trap '' TERM HUP INT; setsid sleep 1000 & setsid sh -c 'sleep 1000 & sleep 1000' & echo begun; sleep 1000`)
-	began := time.Now()
-	r, err := j.Run(within(t, 3*time.Second), nil)
-	if err != nil || r.End != Deadline || string(r.Stdout) != "begun\n" {
-		t.Errorf("%s, %q, %v", r.End, r.Stdout, err)
-	}
-	if took := time.Since(began); took > 3300*time.Millisecond {
-		t.Errorf("it took %v", took)
+	r := y.runOut(j)
+	if r.End != Deadline || string(r.Stdout) != "begun\n" {
+		t.Errorf("%s, %q", r.End, r.Stdout)
 	}
 	y.until("all are dead", func() bool { return len(y.inmates()) == 1 })
+}
+
+// runOut has a program run until its time is over. On a machine that is late the program may not have begun
+// by then, and the server not have answered: which is no answer either way.
+func (y *yard) runOut(j *Jail) (r Result) {
+	y.t.Helper()
+	const limit = 3 * time.Second
+	fencetest.OnTime(y.t, spare, func() time.Duration {
+		began := time.Now()
+		var err error
+		r, err = j.Run(within(y.t, limit), nil)
+		took := time.Since(began)
+		switch {
+		case errors.Is(err, context.DeadlineExceeded), err == nil && len(r.Stdout) == 0:
+			return max(took, 2*spare)
+		case err != nil:
+			y.t.Error(err)
+		}
+		return took - limit
+	})
+	return r
 }
 
 func TestWhatAProgramLeavesBehindIsKilled(t *testing.T) {
@@ -193,15 +212,15 @@ func TestWhatAProgramLeavesBehindIsKilled(t *testing.T) {
 
 func TestARunThatNobodyWantsAnyMoreIsKilled(t *testing.T) {
 	y := startYard(t)
-	j := y.jail(generous, `sleep 1000`)
+	j := y.jail(generous, `echo begun; sleep 1000`)
 	ctx, cancel := context.WithCancel(within(t, patience))
 	time.AfterFunc(time.Second, cancel)
 	if _, err := j.Run(ctx, nil); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 	// The late answer to it is not taken for that to the next one.
-	if r, err := j.Run(within(t, 2*time.Second), nil); err != nil || r.End != Deadline {
-		t.Errorf("%s, %v", r.End, err)
+	if r := y.runOut(j); r.End != Deadline {
+		t.Errorf("%s", r.End)
 	}
 }
 
