@@ -11,7 +11,6 @@ import (
 
 	"github.com/o2fence/o2fence/bridge/config"
 	"github.com/o2fence/o2fence/bridge/kernel"
-	"github.com/o2fence/o2fence/bridge/uapi"
 	"github.com/o2fence/o2fence/fencemethods"
 )
 
@@ -275,11 +274,7 @@ func (a *Agent) monitor(ctx context.Context, c *config.Cluster) error {
 	var errs []error
 	for _, n := range c.Nodes {
 		for _, s := range n.Steps {
-			// The kernel remembers the methods of a bridge that is gone.
-			carried := slices.ContainsFunc(methods, func(m kernel.Method) bool {
-				return m.Name == s.Method && (m.PortID != 0 || m.Module != uapi.GenlName)
-			})
-			if !carried {
+			if !slices.ContainsFunc(methods, func(m kernel.Method) bool { return m.Name == s.Method && m.Carried() }) {
 				errs = append(errs, fmt.Errorf("node %s: nobody carries method %s: is o2fenced running?", n.Name, s.Method))
 			}
 		}

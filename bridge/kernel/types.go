@@ -71,6 +71,9 @@ type Method struct {
 	PortID uint32 `json:"portid"` // the bridge's socket; 0 for a module's, and when the bridge is gone
 }
 
+// Carried tells whether it can be used now: the kernel also remembers the methods of bridges that are gone.
+func (m Method) Carried() bool { return m.PortID != 0 || m.Module != uapi.GenlName }
+
 // A Region is a heartbeat region of OCFS2 on a shared disk.
 type Region struct {
 	Cluster    string `json:"cluster"`

@@ -119,7 +119,7 @@ func Missing(c kernel.Cluster, registered []kernel.Method) []MissingMethod {
 	var missing []MissingMethod
 	for _, n := range c.Nodes {
 		for _, s := range n.Steps {
-			if slices.ContainsFunc(registered, func(m kernel.Method) bool { return m.Name == s.Method && Carried(m) }) {
+			if slices.ContainsFunc(registered, func(m kernel.Method) bool { return m.Name == s.Method && m.Carried() }) {
 				continue
 			}
 			i := slices.IndexFunc(missing, func(m MissingMethod) bool { return m.Method == s.Method })
@@ -140,10 +140,6 @@ type MissingMethod struct {
 	Method string
 	Nodes  []string
 }
-
-// Carried tells whether a method can be used now: the kernel also remembers those of bridges that
-// are gone.
-func Carried(m kernel.Method) bool { return m.PortID != 0 || m.Module != uapi.GenlName }
 
 // Settled tells whether a node of a joined cluster has neither a fence under way nor a notice
 // outstanding. One that is silent and about to be fenced is not settled either.

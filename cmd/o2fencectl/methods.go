@@ -14,7 +14,6 @@ import (
 
 	"github.com/o2fence/o2fence/bridge/config"
 	"github.com/o2fence/o2fence/bridge/kernel"
-	"github.com/o2fence/o2fence/bridge/setup"
 	"github.com/o2fence/o2fence/fencemethods/catalog"
 )
 
@@ -25,6 +24,8 @@ type MethodStatus struct {
 	Module  string        `json:"module"`  // empty when the kernel does not have it
 	PortID  uint32        `json:"port_id"` // of the bridge that carries it
 	Carried bool          `json:"carried"` // it can be used now
+	Used    bool          `json:"used"`    // a node of a joined cluster has it
+	Left    bool          `json:"left"`    // by a bridge with another configuration, of use to nobody
 	Params  []ParamStatus `json:"parameters"`
 }
 
@@ -105,17 +106,22 @@ func known() []MethodStatus {
 // carried, and nothing else is missing.
 func methods(ctx context.Context) ([]MethodStatus, error) {
 	all := known()
-	registered, err := registeredMethods(ctx)
+	registered, nodes, err := registeredMethods(ctx)
 	if err != nil && !errors.Is(err, kernel.ErrNotLoaded) {
 		return nil, err
 	}
+	inCatalog := len(all)
 	for _, m := range registered {
 		i := slices.IndexFunc(all, func(s MethodStatus) bool { return s.Name == m.Name })
 		if i < 0 {
 			all = append(all, MethodStatus{Name: m.Name, Summary: strange(m.Name), Params: []ParamStatus{}})
 			i = len(all) - 1
 		}
-		all[i].Module, all[i].PortID, all[i].Carried = m.Module, m.PortID, setup.Carried(m)
+		all[i].Module, all[i].PortID, all[i].Carried = m.Module, m.PortID, m.Carried()
+		all[i].Used = slices.ContainsFunc(nodes, func(n kernel.Node) bool {
+			return slices.ContainsFunc(n.Steps, func(s kernel.Step) bool { return s.Method == m.Name })
+		})
+		all[i].Left = i >= inCatalog && !all[i].Carried && !all[i].Used
 	}
 	return all, nil
 }
@@ -131,20 +137,34 @@ func strange(name string) string {
 	return "of another module"
 }
 
-func registeredMethods(ctx context.Context) ([]kernel.Method, error) {
+func registeredMethods(ctx context.Context) ([]kernel.Method, []kernel.Node, error) {
 	client, err := kernel.Dial()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer client.Close()
-	return client.Methods(ctx)
+	all, err := client.Methods(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	nodes, err := client.Nodes(ctx)
+	return all, nodes, err
 }
 
+// printMethods has what bridges have left in a line of its own: the kernel keeps a name that was once
+// registered until its module goes, and levels get new names with each change of fence.conf.
 func (t *tool) printMethods(all []MethodStatus) {
 	var rows []table.Row
+	var left []string
 	for _, m := range all {
+		if m.Left && len(all) > 1 {
+			left = append(left, m.Name)
+			continue
+		}
 		by := "nobody here"
 		switch {
+		case m.Used && !m.Carried:
+			by = noBridge
 		case m.PortID != 0:
 			by = "o2fenced"
 		case m.Carried:
@@ -153,6 +173,9 @@ func (t *tool) printMethods(all []MethodStatus) {
 		rows = append(rows, table.Row{m.Name, by, m.Summary})
 	}
 	t.printTable(table.Row{"METHOD", "CARRIED BY", "WHAT IT DOES"}, rows)
+	if len(left) > 0 {
+		fmt.Fprintf(t.out, "\nof earlier configurations, in use nowhere: %s\n", strings.Join(left, ", "))
+	}
 }
 
 func (t *tool) printParams(params []ParamStatus) {

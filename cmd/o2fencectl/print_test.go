@@ -97,9 +97,12 @@ func stepsOf(methods ...string) []kernel.Step {
 
 func testStatus() *Status {
 	node := func(number uint32, name string, last *kernel.Request, methods ...string) NodeStatus {
-		return NodeStatus{name, kernel.Node{Cluster: "web", Number: number, Steps: stepsOf(methods...), Last: last}}
+		return NodeStatus{Name: name, Node: kernel.Node{Cluster: "web", Number: number, Steps: stepsOf(methods...), Last: last}}
 	}
 	silent := &kernel.Request{Cluster: "web", Node: 4, At: map[uapi.Event]time.Time{uapi.EventSilent: at(40)}}
+	carried := []kernel.Method{{Name: "ipmi", Module: "o2fence", PortID: 7}, {Name: "snmp+snmp", Module: "o2fence"}, {Name: "watchdog", Module: "o2fence_methods"}}
+	levels := node(5, "web5", nil, "snmp+snmp", "watchdog")
+	levels.Uncarried = uncarried(levels.Steps, carried)
 	return &Status{
 		Clusters: []ClusterStatus{{Name: "web", Fencing: 1}},
 		Nodes: []NodeStatus{
@@ -107,6 +110,7 @@ func testStatus() *Status {
 			node(2, "web2", &fenced, "ipmi", "watchdog"),
 			node(3, "web3", &failing, "ipmi", "watchdog"),
 			node(4, "web4", silent, "watchdog"),
+			levels,
 		},
 		Regions: []kernel.Region{
 			{Cluster: "web", UUID: "A", Rules: kernel.Rules{Missed: 5, PeriodMS: 2000}, Live: []uint32{1, 4}, Silent: []uint32{3, 4}},
@@ -137,6 +141,8 @@ func TestHistoryForPeople(t *testing.T) {
 func TestMethodForPeople(t *testing.T) {
 	all := known()
 	all[0].Module, all[0].Carried = "o2fence_methods", true
+	all[3].Module, all[3].Used = "o2fence", true
+	all = append(all, MethodStatus{Name: "ipmi|kdump", Module: "o2fence", Left: true}, MethodStatus{Name: "snmp+snmp", Module: "o2fence", Left: true})
 	golden(t, "methods.txt", func(t *tool) {
 		t.printMethods(all)
 		t.printParams(all[2].Params)

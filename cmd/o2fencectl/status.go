@@ -36,7 +36,11 @@ type ClusterStatus struct {
 type NodeStatus struct {
 	Name string `json:"name"`
 	kernel.Node
+	Uncarried []string `json:"uncarried,omitempty"` // its methods that no bridge carries now
 }
+
+// noBridge is for a method that a node needs and that nobody carries.
+const noBridge = "NO BRIDGE"
 
 // A MountStatus is a mounted OCFS2 file system.
 type MountStatus struct {
@@ -88,6 +92,10 @@ func (t *tool) status(ctx context.Context) (*Status, error) {
 	if err != nil {
 		return nil, err
 	}
+	methods, err := client.Methods(ctx)
+	if err != nil {
+		return nil, err
+	}
 	mounts, err := mountStatus(regions)
 	if err != nil {
 		return nil, err
@@ -95,9 +103,19 @@ func (t *tool) status(ctx context.Context) (*Status, error) {
 	s := &Status{Clusters: joined(nodes, regions), Nodes: []NodeStatus{}, Regions: regions, Mounts: mounts}
 	name := t.names()
 	for _, n := range nodes {
-		s.Nodes = append(s.Nodes, NodeStatus{name(n.Cluster, n.Number), n})
+		s.Nodes = append(s.Nodes, NodeStatus{name(n.Cluster, n.Number), n, uncarried(n.Steps, methods)})
 	}
 	return s, nil
+}
+
+func uncarried(steps []kernel.Step, methods []kernel.Method) []string {
+	var names []string
+	for _, s := range steps {
+		if !slices.ContainsFunc(methods, func(m kernel.Method) bool { return m.Name == s.Method && m.Carried() }) {
+			names = append(names, s.Method)
+		}
+	}
+	return names
 }
 
 // joined are the clusters that the kernel knows: by their nodes, and one of a single node by what it
@@ -174,7 +192,7 @@ func (t *tool) printNodes(s *Status) {
 	}
 	var rows []table.Row
 	for _, n := range s.Nodes {
-		rows = append(rows, table.Row{n.Number, n.Name, life(n.Node, s), steps(n.Steps), last(n.Last)})
+		rows = append(rows, table.Row{n.Number, n.Name, life(n.Node, s), steps(n), last(n.Last)})
 	}
 	t.printTable(table.Row{"NODE", "NAME", "HEARTBEAT", "METHODS", "LAST FENCE"}, rows)
 	fmt.Fprintln(t.out)
@@ -216,10 +234,14 @@ func life(n kernel.Node, s *Status) string {
 	return "-"
 }
 
-func steps(all []kernel.Step) string {
+func steps(n NodeStatus) string {
 	var names []string
-	for _, s := range all {
-		names = append(names, s.Method)
+	for _, s := range n.Steps {
+		name := s.Method
+		if slices.Contains(n.Uncarried, name) {
+			name += " (" + noBridge + ")"
+		}
+		names = append(names, name)
 	}
 	return strings.Join(names, ", ")
 }

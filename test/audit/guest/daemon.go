@@ -60,7 +60,7 @@ func (s *suite) awaitMethod(name string) error {
 			return err
 		}
 		for _, m := range methods {
-			if m.Name == name && setup.Carried(m) {
+			if m.Name == name && m.Carried() {
 				return nil
 			}
 		}

@@ -94,7 +94,7 @@ func awaitMethod() error {
 			return err
 		}
 		for _, m := range methods {
-			if m.Name == method && setup.Carried(m) {
+			if m.Name == method && m.Carried() {
 				return nil
 			}
 		}
