@@ -12,7 +12,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/o2fence/o2fence/bridge/nearest"
+	"github.com/o2fence/o2fence/fencemethods/nearest"
 )
 
 // A Param is one parameter that a method understands.

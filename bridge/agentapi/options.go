@@ -14,7 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/o2fence/o2fence/bridge/config"
-	"github.com/o2fence/o2fence/bridge/nearest"
+	"github.com/o2fence/o2fence/fencemethods/nearest"
 )
 
 // The actions, as callers name them.

@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/o2fence/o2fence/bridge/nearest"
+	"github.com/o2fence/o2fence/fencemethods/nearest"
 )
 
 // A fenceFile is a fence.conf while it is being read.

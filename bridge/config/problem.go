@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/o2fence/o2fence/bridge/nearest"
+	"github.com/o2fence/o2fence/fencemethods/nearest"
 )
 
 // An Error is one thing that is wrong, or as a warning doubtful, in a configuration file.

@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/o2fence/o2fence/bridge/nearest"
+	"github.com/o2fence/o2fence/fencemethods/nearest"
 )
 
 // unknown is the error for a word that is none of those known.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/o2fence/o2fence/bridge/nearest"
 	"github.com/o2fence/o2fence/fencemethods"
 	"github.com/o2fence/o2fence/fencemethods/agent"
 	"github.com/o2fence/o2fence/fencemethods/ask"
@@ -15,6 +14,7 @@ import (
 	"github.com/o2fence/o2fence/fencemethods/ipban"
 	"github.com/o2fence/o2fence/fencemethods/ipmi"
 	"github.com/o2fence/o2fence/fencemethods/kdump"
+	"github.com/o2fence/o2fence/fencemethods/nearest"
 	"github.com/o2fence/o2fence/fencemethods/nvme"
 	"github.com/o2fence/o2fence/fencemethods/qmp"
 	"github.com/o2fence/o2fence/fencemethods/redfish"
