@@ -144,11 +144,7 @@ type machine struct {
 
 func (m *machine) sh(script string) string {
 	m.Helper()
-	out, err := m.VM.Run(m.ctx, "sh", "-euc", library+"cd "+m.bin+"\n"+script)
-	if err != nil {
-		m.Fatalf("%v\n%s", err, out)
-	}
-	return strings.TrimSpace(out)
+	return vm.Sh(m.ctx, m.T, m.VM, library+"cd "+m.bin+"\n"+script)
 }
 
 func (m *machine) write(path, text string) {

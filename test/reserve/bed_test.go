@@ -65,11 +65,7 @@ func (m *machine) of(t *testing.T) *machine { return &machine{t, m.VM, m.ctx, m.
 
 func (m *machine) sh(script string) string {
 	m.Helper()
-	out, err := m.VM.Run(m.ctx, "sh", "-euc", script)
-	if err != nil {
-		m.Fatalf("%v\n%s", err, out)
-	}
-	return strings.TrimSpace(out)
+	return vm.Sh(m.ctx, m.T, m.VM, script)
 }
 
 // A bed is two nodes and a kind of disks that they share.

@@ -3,6 +3,7 @@
 package vm
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -59,6 +60,17 @@ func TestCluster(t testing.TB, cfg ClusterConfig) *Cluster {
 		}
 	})
 	return c
+}
+
+// Sh runs a script in a machine for a test, and returns what it prints. The test ends when a command of the
+// script fails.
+func Sh(ctx context.Context, t testing.TB, m *VM, script string) string {
+	t.Helper()
+	out, err := m.Run(ctx, "sh", "-euc", script)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return strings.TrimSpace(out)
 }
 
 // report fails t when m's kernel has complained, and when t has failed, logs the end of m's console.
