@@ -13,35 +13,11 @@ import (
 	"github.com/o2fence/o2fence/test/pressure/wire"
 )
 
-// A spare is a machine that is only there to be switched off: the spare node of a fencer. It obeys at once.
-type spare struct {
-	mu sync.Mutex
-	on bool
-}
-
-// On says whether it is on.
-func (m *spare) On() (bool, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.on, nil
-}
-
-// SetOn switches it.
-func (m *spare) SetOn(on bool) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.on = on
-	return nil
-}
-
-// Reset restarts it.
-func (m *spare) Reset() error { return m.SetOn(true) }
-
 // A Control is the host's end of the line to the measuring process.
 type Control struct {
-	conn     net.PacketConn
-	machines map[string]*spare
-	watch    func(wire.Report) // called with each report, once
+	conn   net.PacketConn
+	spares map[string]*spare
+	watch  func(wire.Report) // called with each report, once
 
 	mu      sync.Mutex
 	phase   string
@@ -54,12 +30,12 @@ type Control struct {
 	more    chan struct{} // closed and replaced with each report
 }
 
-func newControl(machines map[string]*spare, watch func(wire.Report)) (*Control, error) {
+func newControl(spares map[string]*spare, watch func(wire.Report)) (*Control, error) {
 	conn, err := net.ListenPacket("udp4", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	c := &Control{conn: conn, machines: machines, watch: watch, phase: wire.Idle, done: map[string]bool{}, more: make(chan struct{})}
+	c := &Control{conn: conn, spares: spares, watch: watch, phase: wire.Idle, done: map[string]bool{}, more: make(chan struct{})}
 	go c.serve()
 	return c, nil
 }
@@ -106,12 +82,16 @@ func (c *Control) add(r wire.Report) {
 	case r.Stack != "":
 		c.stack = r.Stack
 	case r.Power != "":
-		c.err = errors.Join(c.err, c.machine(r.Power).SetOn(true))
+		c.err = errors.Join(c.err, c.spare(r.Power, (*spare).ready))
 	case r.Fence != nil:
 		f := *r.Fence
-		if on, _ := c.machine(f.Fencer).On(); f.OK && on {
-			c.err = errors.Join(c.err, fmt.Errorf("%s: FALSE SUCCESS: the machine is on", f.Fencer))
-		}
+		c.err = errors.Join(c.err, c.spare(f.Fencer, func(m *spare) error {
+			f.Device = m.taken()
+			if on, _ := m.On(); f.OK && on {
+				return fmt.Errorf("%s: FALSE SUCCESS: the machine is on", f.Fencer)
+			}
+			return nil
+		}))
 		c.fences = append(c.fences, f)
 	case r.Done != "":
 		c.done[r.Done] = true
@@ -128,11 +108,12 @@ func (c *Control) fail(err error) {
 	c.more = make(chan struct{})
 }
 
-func (c *Control) machine(fencer string) *spare {
-	if m, ok := c.machines[fencer]; ok {
-		return m
+func (c *Control) spare(fencer string, do func(*spare) error) error {
+	m, ok := c.spares[fencer]
+	if !ok {
+		return fmt.Errorf("no such fencer: %q", fencer)
 	}
-	return &spare{}
+	return do(m)
 }
 
 // Ask says what is wanted next.

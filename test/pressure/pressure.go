@@ -67,12 +67,11 @@ type Scenario struct {
 	*Control
 	Survivor, Victim *vm.VM
 
-	cfg      Config
-	spares   map[string]*bmc.BMC // of each fencer
-	machines map[string]*spare
-	guest    string // the program in the machines
-	appends  *lines // of the writer that waits for the victim's lock
-	before   int    // as many as there were when the victim was frozen
+	cfg     Config
+	spares  map[string]*spare // of each fencer
+	guest   string            // the program in the machines
+	appends *lines            // of the writer that waits for the victim's lock
+	before  int               // as many as there were when the victim was frozen
 }
 
 // New prepares the scenario for a cluster of machines that are off. Close gives back what it holds.
@@ -83,7 +82,7 @@ func New(ctx context.Context, c *vm.Cluster, cfg Config) (*Scenario, error) {
 	}
 	s := &Scenario{
 		cfg: cfg, Survivor: c.Nodes[survivor], Victim: c.Nodes[victim], guest: filepath.Join(dir, "guest"),
-		spares: map[string]*bmc.BMC{}, machines: map[string]*spare{},
+		spares: map[string]*spare{},
 	}
 	build := exec.CommandContext(ctx, "go", "build", "-o", s.guest, "github.com/o2fence/o2fence/test/pressure/guest")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -99,7 +98,7 @@ func New(ctx context.Context, c *vm.Cluster, cfg Config) (*Scenario, error) {
 	if err := s.startSpares(ctx, dir); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	s.Control, err = newControl(s.machines, cfg.Watch)
+	s.Control, err = newControl(s.spares, cfg.Watch)
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -117,17 +116,18 @@ const (
 )
 
 func (s *Scenario) startSpares(ctx context.Context, dir string) error {
+	program, err := bmc.BuildGoIPMI(ctx, dir)
+	if err != nil {
+		return err
+	}
 	for i, name := range s.cfg.Fencers {
 		own := filepath.Join(dir, fmt.Sprintf("spare%d", i))
 		if err := errors.Join(os.RemoveAll(own), os.MkdirAll(own, 0o700)); err != nil {
 			return err
 		}
-		s.machines[name] = &spare{on: true}
-		b, err := bmc.Start(ctx, own, bmc.Config{User: user, Password: password, Power: s.machines[name]})
-		if err != nil {
+		if s.spares[name], err = startSpare(ctx, own, program); err != nil {
 			return err
 		}
-		s.spares[name] = b
 	}
 	return nil
 }
@@ -135,8 +135,8 @@ func (s *Scenario) startSpares(ctx context.Context, dir string) error {
 // Close ends the BMCs. The cluster is its owner's to close.
 func (s *Scenario) Close() error {
 	errs := []error{s.Rig.Close()}
-	for _, b := range s.spares {
-		errs = append(errs, b.Close())
+	for _, m := range s.spares {
+		errs = append(errs, m.close())
 	}
 	if s.Control != nil {
 		errs = append(errs, s.Control.Close())
@@ -155,13 +155,13 @@ func (s *Scenario) bridgeConf() (clusterConf, fenceConf string) {
 	f.WriteString(s.Conf())
 	nodes := "node:\n\tcluster = spare\n\tnumber = 0\n\tip_port = 7777\n\tip_address = 10.78.0.10\n\tname = node0\n\n"
 	for name, number := range nodesOfSpare {
-		b, ok := s.spares[name]
+		spare, ok := s.spares[name]
 		if !ok {
 			continue
 		}
 		nodes += fmt.Sprintf("node:\n\tcluster = spare\n\tnumber = %d\n\tip_port = 7777\n\tip_address = 10.78.0.%d\n\tname = spare%d\n\n", number, 10+number, number)
 		fmt.Fprintf(&f, "\nfence:\n\tcluster = spare\n\tnode = spare%d\n\tthen = off\n\tmethod = ipmi\n\taddr = %s\n\tport = %d\n\tuser = %s\n\tpassword_file = %s\n",
-			number, vm.HostAddress, b.Addr().Port(), user, passwordFile)
+			number, vm.HostAddress, spare.line.Addr().Port(), user, passwordFile)
 	}
 	fmt.Fprintf(&c, "cluster:\n\tname = spare\n\theartbeat_mode = local\n\tnode_count = %d\n\n%s", strings.Count(nodes, "node:"), nodes)
 	return c.String(), f.String()
@@ -287,7 +287,7 @@ func (s *Scenario) fencer(ctx context.Context, name string) ([]string, error) {
 		}
 	}
 	return []string{
-		"agents", name, program, "action=off", "ip=" + vm.HostAddress, fmt.Sprintf("ipport=%d", s.spares[name].Addr().Port()),
+		"agents", name, program, "action=off", "ip=" + vm.HostAddress, fmt.Sprintf("ipport=%d", s.spares[name].line.Addr().Port()),
 		"username=" + user, "password=" + password, "lanplus=1", "cipher=3",
 	}, nil
 }

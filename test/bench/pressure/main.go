@@ -26,7 +26,7 @@ import (
 
 func main() {
 	dir := flag.String("dir", filepath.Join("build", "bench"), "where the results and logs go")
-	calm := flag.Int("calm", 20, "fences without pressure by each fencer")
+	calm := flag.Int("calm", 50, "fences without pressure by each fencer")
 	pressed := flag.Int("fences", 50, "fences with pressure by each fencer")
 	patience := flag.Duration("patience", 10*time.Second, "for each fence: one that takes longer has failed")
 	flag.Parse()
@@ -72,7 +72,9 @@ func (b *bench) run(ctx context.Context) error {
 		return err
 	}
 	// What was measured is told whatever becomes of the second one.
-	err = b.play(ctx, "swap", pressure.Config{Files: 3000, Swap: 64}, r)
+	err = b.play(ctx, "swap", pressure.Config{
+		Files: 3000, Swap: 64, Fencers: fencers(), Pressed: b.pressed, Patience: b.patience,
+	}, r)
 	if err := errors.Join(err, r.write(b.dir)); err != nil {
 		return err
 	}

@@ -24,10 +24,11 @@ func fences(name, phase string, n int, took time.Duration, ok bool) []wire.Fence
 
 // measured is a run in which all is as promised; o2fence's fences under pressure are what is passed.
 func measured(pressed ...wire.Fence) *report {
+	swap := fences(wire.O2fence, wire.Pressure, 50, 30*time.Millisecond, true)
 	calm := fences(wire.O2fence, wire.Calm, 20, 10*time.Millisecond, true)
 	pressed = append(pressed, fences(wire.Shell, wire.Pressure, 50, 15*time.Second, false)...)
 	return &report{
-		Fencers: summarize(calm, pressed),
+		Fencers: summarize(calm, pressed, swap),
 		Scenes:  []scene{{Name: "one", Pressure: newConditions([]wire.Sample{{Stuck: 2}}), VictimOff: true, WritersWentOn: true}},
 	}
 }
@@ -44,7 +45,7 @@ func TestWhatIsPromisedIsChecked(t *testing.T) {
 	complaint := measured(good...)
 	complaint.Scenes[0].Faults = []string{"BUG"}
 	for want, r := range map[string]*report{
-		"49 of 50":             measured(append(good[1:50:50], fences(wire.O2fence, wire.Pressure, 1, time.Millisecond, false)...)...),
+		"99 of 100":            measured(append(good[1:50:50], fences(wire.O2fence, wire.Pressure, 1, time.Millisecond, false)...)...),
 		"3.1 times":            measured(append(good[1:50:50], fences(wire.O2fence, wire.Pressure, 1, 31*time.Millisecond, true)...)...),
 		"nothing was measured": {},
 		"nothing was stuck":    nothing,

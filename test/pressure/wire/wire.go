@@ -45,6 +45,7 @@ type Fence struct {
 	Fencer string
 	Phase  string
 	Took   time.Duration // from INITIATED to FENCED, or until it was given up
+	Device time.Duration // of that, until the BMC had answered; the host adds it
 	OK     bool
 	Why    string `json:",omitempty"` // it failed
 }
