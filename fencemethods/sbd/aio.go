@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A queue is a context of the kernel's asynchronous I/O, as sbd itself uses it: a read of a disk
-// that hangs would hold its thread up, past every deadline, and a thread for each disk of each node
-// would have to be there. See io_submit(2).
+// A queue is a context of the kernel's asynchronous I/O, as sbd itself uses it: what a disk that hangs has
+// taken holds up nobody, and whoever waits sees all disks at once. To submit may wait all the same, for
+// room in the disk's queue. See io_submit(2).
 type queue struct {
 	id     uintptr
 	events [disksMax]ioEvent

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 	"unsafe"
 
@@ -17,18 +18,21 @@ import (
 const bufferLen = 64 << 10
 
 // A disk is one of those that carry the mailboxes. It is driven through its steps by I/O that ends;
-// at most one I/O is under way, and has the buffer to itself.
+// at most one I/O is under way, and has the buffer to itself. A thread of its own submits it: where the
+// disk's queue is full of what others have written, and nothing ends, that waits in the kernel.
 type disk struct {
 	name   string
 	fd     int // -1: was not there
 	sector int
 	buf    []byte // mapped, and so aligned to a page, as O_DIRECT wants it
 
-	cb    iocb
-	began time.Time // when the I/O under way was submitted; zero for none
-	stale bool      // it belongs to an earlier operation
-	step  step
-	due   time.Time // when the step is to be begun
+	cb     iocb
+	orders chan struct{} // to submit cb; nil without a thread
+	failed chan error    // cb could not be submitted
+	began  time.Time     // when the I/O under way was to be submitted; zero for none
+	stale  bool          // it belongs to an earlier operation
+	step   step
+	due    time.Time // when the step is to be begun
 
 	head  header
 	valid bool // head was read, and is that of a disk that may be used
@@ -88,11 +92,36 @@ func (k *disk) number() (uint64, error) {
 	return s.Rdev, err
 }
 
+// serve starts the thread, which submits until close.
+func (k *disk) serve(q *queue) {
+	// Neither side ever waits to send: there is one I/O at a time.
+	k.orders, k.failed = make(chan struct{}, 1), make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		for range k.orders {
+			if err := q.submit(&k.cb); err != nil {
+				k.failed <- err
+			}
+		}
+	}()
+}
+
+// unsubmitted returns why the I/O under way could not be submitted, or nil: it is, or may still be.
+func (k *disk) unsubmitted() error {
+	select {
+	case err := <-k.failed:
+		return err
+	default:
+		return nil
+	}
+}
+
 // close gives back what is not in the kernel's hands.
 func (k *disk) close() error {
 	if k.fd < 0 {
 		return nil
 	}
+	close(k.orders)
 	err := unix.Close(k.fd)
 	k.fd = -1
 	if k.busy() {
@@ -116,8 +145,8 @@ func (k *disk) reset() {
 // slotSectors is the first sector of a slot.
 func slotSector(slot int) int { return 1 + 2*slot }
 
-// begin submits the I/O of the step.
-func (k *disk) begin(q *queue, now time.Time) {
+// begin has the I/O of the step submitted.
+func (k *disk) begin(now time.Time) {
 	op, at, n := uint16(opRead), 0, 1
 	buf := k.buf
 	switch k.step {
@@ -139,10 +168,7 @@ func (k *disk) begin(q *queue, now time.Time) {
 		offset: int64(at) * int64(k.sector),
 	}
 	k.began = now
-	if err := q.submit(&k.cb); err != nil {
-		k.began = time.Time{}
-		k.fail(ioFailure(op, err), now)
-	}
+	k.orders <- struct{}{}
 }
 
 // write makes the writing of a message the next step. One that kills gets a serial.

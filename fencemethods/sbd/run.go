@@ -45,7 +45,7 @@ func (d *device) run(ctx context.Context, g goal) (fencemethods.State, error) {
 		}
 		for _, k := range d.disks {
 			if !k.busy() && k.step != stepDone && !now.Before(k.due) {
-				k.begin(d.queue, now)
+				k.begin(now)
 			}
 		}
 		time.Sleep(d.nap(now, deadline))
@@ -83,6 +83,18 @@ func (d *device) nap(now, deadline time.Time) time.Duration {
 
 // reap takes what has ended on to its next step.
 func (d *device) reap(now time.Time) {
+	for _, k := range d.disks {
+		err := k.unsubmitted()
+		switch {
+		case err == nil:
+			continue
+		case k.stale:
+			k.stale = false
+		default:
+			k.fail(ioFailure(k.cb.opcode, err), now)
+		}
+		k.began = time.Time{}
+	}
 	for _, e := range d.queue.ended() {
 		k := d.disks[e.data]
 		switch f := k.result(e.res); {

@@ -20,7 +20,8 @@
 // Each Off waits msgwait anew. A pill that was there before, even one of our own, says nothing of
 // the node of today, which may have come back without sbd.
 //
-// All I/O is direct, asynchronous, and into memory that was mapped when the device was made.
+// All I/O is direct, asynchronous, and into memory that was mapped when the device was made. Each disk has a
+// thread, started then, that submits it.
 package sbd
 
 import (
@@ -44,7 +45,7 @@ func Method() fencemethods.Method {
 	return fencemethods.Method{
 		Name:      "sbd",
 		Summary:   "poison pill on shared disks, obeyed by sbd on the node",
-		MemoryKiB: 16,
+		MemoryKiB: 32,
 		New:       New,
 		Params: []fencemethods.Param{
 			{
@@ -176,6 +177,7 @@ func (d *device) open(names []string) error {
 		if k.fd < 0 {
 			continue
 		}
+		k.serve(d.queue)
 		number, err := k.number()
 		if err != nil {
 			return err
