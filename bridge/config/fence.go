@@ -226,7 +226,7 @@ func (f *fenceFile) identify(c *Cluster, n *Node, m Method, step Step, line int,
 	}
 	key := machine{c, step.Method, id}
 	other, taken := f.machines[key]
-	same := strings.ReplaceAll(strings.TrimSpace(id), "\n", ", ")
+	same := strings.ReplaceAll(strings.TrimSpace(m.shown(step)), "\n", ", ")
 	if taken && other.node != n.Name {
 		f.add(line, "%s with %s fences node %s already, on line %d: expected another machine for node %s",
 			step.Method, same, other.node, other.line, n.Name)
@@ -239,10 +239,19 @@ func (f *fenceFile) identify(c *Cluster, n *Node, m Method, step Step, line int,
 }
 
 // identity are the Identity parameters of a step; "" without any.
-func (m Method) identity(step Step) string {
+func (m Method) identity(step Step) string { return m.identities(step, false) }
+
+// shown is the same for people.
+func (m Method) shown(step Step) string { return m.identities(step, true) }
+
+func (m Method) identities(step Step, show bool) string {
 	id := map[string]string{}
 	for _, p := range m.Params {
-		if value, ok := step.Values[p.Name]; ok && p.Identity {
+		value, ok := step.Values[p.Name]
+		if show && p.Private {
+			value = "..."
+		}
+		if ok && p.Identity {
 			id[p.Name] = value
 		}
 	}

@@ -72,6 +72,9 @@ type Param struct {
 	// one machine that is switched off. Two nodes of a cluster with the same would be a copied
 	// line that is to cost the wrong node its life, so it is refused.
 	Identity bool
+
+	// Private says that the value is not shown.
+	Private bool
 }
 
 // A KeyError is a Check's error about one parameter.

@@ -101,6 +101,30 @@ func TestAMemberIsNamedByItsMachine(t *testing.T) {
 	}
 }
 
+// There are more secrets than those that o2fence has a file for.
+func TestAnAgentsOptionsAreNotShown(t *testing.T) {
+	const one = `fence:
+	node = NAME
+	method = agent
+	program = /usr/sbin/fence_aws
+	options = secret_key=hunter2
+	allow_unsafe = yes
+
+`
+	_, err := loadText(t, strings.ReplaceAll(one, "NAME", "web1")+strings.ReplaceAll(one, "NAME", "web2"))
+	if err == nil || !strings.Contains(err.Error(), "fence.conf:10: agent with options=..., program=/usr/sbin/fence_aws fences node web1 already") {
+		t.Error(err)
+	}
+	long := strings.Replace(one, "/fence_aws", "/a/directory/with/a/long/name/fence_aws", 1)
+	cfg, err := loadText(t, strings.ReplaceAll(long, "NAME", "web1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := label(cfg.Clusters[0].Nodes[0].Steps[0]); got != "agent" {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestAnAgentNeedsAnotherMethodBeforeItsLevel(t *testing.T) {
 	const beside = `fence:
 	node = web1

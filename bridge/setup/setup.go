@@ -32,7 +32,7 @@ func Schema() config.Schema {
 		var params []config.Param
 		for _, p := range m.Params {
 			params = append(params, config.Param{
-				Name: p.Name, Required: p.Required, Secret: p.Secret, Identity: p.Identity, Validate: p.Validate,
+				Name: p.Name, Required: p.Required, Secret: p.Secret, Identity: p.Identity, Private: p.Private, Validate: p.Validate,
 			})
 		}
 		schema[m.Name] = config.Method{Params: params, Check: checked(m), Blind: m.Blind}
@@ -247,7 +247,7 @@ func label(s config.Step) string {
 		return s.Method
 	}
 	for _, p := range m.Params {
-		if value := s.Values[p.Name]; p.Identity && value != "" && len(value) <= labelMax {
+		if value := s.Values[p.Name]; p.Identity && !p.Private && value != "" && len(value) <= labelMax {
 			return s.Method + " " + value
 		}
 	}

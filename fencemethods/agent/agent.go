@@ -42,7 +42,7 @@ func Method() fencemethods.Method {
 		Params: []fencemethods.Param{
 			{Name: "program", Required: true, Identity: true, Validate: validProgram, Help: "absolute path of the agent, such as /usr/sbin/fence_ipmilan"},
 			{Name: "plug", Identity: true, Validate: validPlug, Help: "the agent's plug: outlet, port or machine; not for agents whose device is one machine's own"},
-			{Name: "options", Identity: true, Validate: validOptions, Help: "the agent's other parameters, key=value and separated by spaces; a value with spaces is in double quotes"},
+			{Name: "options", Identity: true, Private: true, Validate: validOptions, Help: "the agent's other parameters, key=value and separated by spaces; a value with spaces is in double quotes"},
 			{Name: "password_file", Secret: true, Help: "file that holds the agent's parameter password"},
 			{Name: "community_file", Secret: true, Help: "file that holds the agent's parameter community (SNMP)"},
 			{Name: "privacy_password_file", Secret: true, Help: "file that holds the agent's parameter snmp_priv_passwd (SNMP v3)"},
