@@ -23,6 +23,7 @@ type Param struct {
 	Default  string             // what an absent one means; "" is none
 	Secret   bool               // the value names a file that holds a secret, see ReadSecret
 	Identity bool               // with the others of these it names the one machine that is switched
+	List     bool               // of values, separated by commas, each of which names a machine by itself
 	Private  bool               // the value is not shown: there may be secrets in it that have no file
 	Validate func(string) error // nil takes anything; its error says what would be right
 }

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -218,44 +219,69 @@ func (f fields) check(err error) {
 	f.add(line, "%w", err)
 }
 
-// identify refuses two nodes that are switched off by the same thing, and a level that has it twice.
+// identify refuses two nodes that are switched off by the same thing, and a level that has it twice. One
+// refusal of a step is enough.
 func (f *fenceFile) identify(c *Cluster, n *Node, m Method, step Step, line int, siblings []Step) {
-	id := m.identity(step)
-	if id == "" {
-		return
+	refused := false
+	for _, id := range m.identities(step) {
+		key := machine{c, step.Method, id.key}
+		other, taken := f.machines[key]
+		twin := func(s Step) bool {
+			return s.Method == step.Method && slices.ContainsFunc(m.identities(s), func(its identity) bool { return its.key == id.key })
+		}
+		switch {
+		case refused:
+		case taken && other.node != n.Name:
+			refused = true
+			f.add(line, "%s with %s fences node %s already, on line %d: expected another machine for node %s",
+				step.Method, id.shown, other.node, other.line, n.Name)
+		case slices.ContainsFunc(siblings, twin):
+			refused = true
+			f.add(line, "%s with %s is already in this level, on line %d", step.Method, id.shown, other.line)
+		}
+		f.machines[key] = machineOf{n.Name, line}
 	}
-	key := machine{c, step.Method, id}
-	other, taken := f.machines[key]
-	same := strings.ReplaceAll(strings.TrimSpace(m.shown(step)), "\n", ", ")
-	if taken && other.node != n.Name {
-		f.add(line, "%s with %s fences node %s already, on line %d: expected another machine for node %s",
-			step.Method, same, other.node, other.line, n.Name)
-	}
-	twin := func(s Step) bool { return s.Method == step.Method && m.identity(s) == id }
-	if slices.ContainsFunc(siblings, twin) {
-		f.add(line, "%s with %s is already in this level, on line %d", step.Method, same, other.line)
-	}
-	f.machines[key] = machineOf{n.Name, line}
 }
 
-// identity are the Identity parameters of a step; "" without any.
-func (m Method) identity(step Step) string { return m.identities(step, false) }
+// An identity is what names a machine that a step switches off: the Identity parameters.
+type identity struct{ key, shown string }
 
-// shown is the same for people.
-func (m Method) shown(step Step) string { return m.identities(step, true) }
-
-func (m Method) identities(step Step, show bool) string {
-	id := map[string]string{}
+// identities are those of a step: one for each value of a list, none without any such parameter.
+func (m Method) identities(step Step) []identity {
+	names, list := map[string]string{}, ""
+	given := false
 	for _, p := range m.Params {
 		value, ok := step.Values[p.Name]
-		if show && p.Private {
-			value = "..."
+		if !p.Identity || !ok && p.Default == "" {
+			continue
 		}
-		if ok && p.Identity {
-			id[p.Name] = value
+		names[p.Name] = cmp.Or(value, p.Default)
+		given = given || ok
+		if p.List {
+			list = p.Name
 		}
 	}
-	return string(digest(id))
+	if !given {
+		return nil
+	}
+	var all []identity
+	for value := range strings.SplitSeq(names[list], ",") {
+		if list != "" {
+			names[list] = value
+		}
+		all = append(all, identity{string(digest(names)), m.show(names)})
+	}
+	return all
+}
+
+func (m Method) show(names map[string]string) string {
+	shown := maps.Clone(names)
+	for _, p := range m.Params {
+		if _, ok := shown[p.Name]; ok && p.Private {
+			shown[p.Name] = "..."
+		}
+	}
+	return strings.ReplaceAll(strings.TrimSpace(string(digest(shown))), "\n", ", ")
 }
 
 // doubt warns of steps that are right but hardly meant.

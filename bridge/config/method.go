@@ -72,6 +72,8 @@ type Param struct {
 	// one machine that is switched off. Two nodes of a cluster with the same would be a copied
 	// line that is to cost the wrong node its life, so it is refused.
 	Identity bool
+	Default  string // what an absent one means; "" is none
+	List     bool   // of several values, separated by commas, each names a machine
 
 	// Private says that the value is not shown.
 	Private bool

@@ -32,7 +32,8 @@ func Schema() config.Schema {
 		var params []config.Param
 		for _, p := range m.Params {
 			params = append(params, config.Param{
-				Name: p.Name, Required: p.Required, Secret: p.Secret, Identity: p.Identity, Private: p.Private, Validate: p.Validate,
+				Name: p.Name, Required: p.Required, Default: p.Default, Validate: p.Validate,
+				Secret: p.Secret, Identity: p.Identity, List: p.List, Private: p.Private,
 			})
 		}
 		schema[m.Name] = config.Method{Params: params, Check: checked(m), Blind: m.Blind}

@@ -88,6 +88,37 @@ func loadText(t *testing.T, fenceConf string) (*config.Config, error) {
 	return Load(filepath.Join(dir, "cluster.conf"), filepath.Join(dir, "fence.conf"))
 }
 
+// A line that was copied costs the wrong node its life, or proves its death by another one's.
+func TestTwoNodesAreNotSwitchedByTheSameThing(t *testing.T) {
+	const pdu = "\tmethod = snmp\n\taddr = 192.0.2.21\n\tversion = 2c\n\tcommunity_file = PASSWORD\n\tmodel = apc-rpdu\n"
+	for _, c := range []struct{ web1, web2, want string }{
+		{
+			pdu + "\toutlets = 3,4\n", pdu + "\toutlets = 4,5\n",
+			"fence.conf:12: snmp with addr=192.0.2.21, outlets=4, port=161 fences node web1 already, on line 3: expected another machine for node web2",
+		},
+		{pdu + "\toutlets = 3,4\n", pdu + "\toutlets = 5\n", ""},
+		{
+			"\tmethod = kdump\n\tplain = yes\n\taddrs = 192.0.2.1,198.51.100.1\n", "\tmethod = kdump\n\tplain = yes\n\taddrs = 198.51.100.1\n",
+			"fence.conf:9: kdump with addrs=198.51.100.1 fences node web1 already, on line 3",
+		},
+		{
+			"\tmethod = ipmi\n\taddr = 192.0.2.11\n\tuser = u\n\tpassword_file = PASSWORD\n",
+			"\tmethod = ipmi\n\taddr = 192.0.2.11\n\tport = 623\n\tuser = u\n\tpassword_file = PASSWORD\n",
+			"fence.conf:10: ipmi with addr=192.0.2.11, port=623 fences node web1 already, on line 3",
+		},
+		{"\tlevel = all\n" + pdu + "\toutlets = 3,4\n" + pdu + "\toutlets = 2,3\n", "", "fence.conf:10: snmp with addr=192.0.2.21, outlets=3, port=161 is already in this level, on line 4"},
+	} {
+		text := "fence:\n\tnode = web1\n" + c.web1
+		if c.web2 != "" {
+			text += "\nfence:\n\tnode = web2\n" + c.web2
+		}
+		_, err := loadText(t, text)
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%v\nwant %s of\n%s", err, c.want, text)
+		}
+	}
+}
+
 func TestParametersThatDoNotFitTogetherArePointedAt(t *testing.T) {
 	const noUser = `fence:
 	node = web1

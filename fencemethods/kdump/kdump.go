@@ -58,7 +58,7 @@ func Method() fencemethods.Method {
 		New:       ls.newDevice,
 		Params: []fencemethods.Param{
 			{
-				Name: "addrs", Required: true, Identity: true, Validate: validAddrs,
+				Name: "addrs", Required: true, Identity: true, List: true, Validate: validAddrs,
 				Help: "IP addresses of the node in its kdump kernel, separated by commas",
 			},
 			{Name: "listen", Validate: validAddr, Help: "IP address to listen on; all when not set"},

@@ -35,7 +35,7 @@ func Method() fencemethods.Method {
 				Help: "kind of power strip: " + strings.Join(tableNames(), ", "),
 			},
 			fencemethods.Param{
-				Name: "outlets", Required: true, Identity: true, Validate: validOutlets,
+				Name: "outlets", Required: true, Identity: true, List: true, Validate: validOutlets,
 				Help: "outlets of the node, such as 3 or 3,4; 2:3 is outlet 3 of the second device of a chain",
 			},
 		),
