@@ -269,15 +269,18 @@ func (m Method) identities(step Step) []identity {
 		if list != "" {
 			names[list] = value
 		}
-		all = append(all, identity{string(digest(names)), m.show(names)})
+		all = append(all, identity{string(digest(names)), m.show(names, step)})
 	}
 	return all
 }
 
-func (m Method) show(names map[string]string) string {
+// show leaves out what was not set.
+func (m Method) show(names map[string]string, step Step) string {
 	shown := maps.Clone(names)
 	for _, p := range m.Params {
-		if _, ok := shown[p.Name]; ok && p.Private {
+		if _, ok := step.Values[p.Name]; !ok {
+			delete(shown, p.Name)
+		} else if _, ok := shown[p.Name]; ok && p.Private {
 			shown[p.Name] = "..."
 		}
 	}

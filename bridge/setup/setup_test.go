@@ -94,7 +94,7 @@ func TestTwoNodesAreNotSwitchedByTheSameThing(t *testing.T) {
 	for _, c := range []struct{ web1, web2, want string }{
 		{
 			pdu + "\toutlets = 3,4\n", pdu + "\toutlets = 4,5\n",
-			"fence.conf:12: snmp with addr=192.0.2.21, outlets=4, port=161 fences node web1 already, on line 3: expected another machine for node web2",
+			"fence.conf:12: snmp with addr=192.0.2.21, outlets=4 fences node web1 already, on line 3: expected another machine for node web2",
 		},
 		{pdu + "\toutlets = 3,4\n", pdu + "\toutlets = 5\n", ""},
 		{
@@ -106,7 +106,7 @@ func TestTwoNodesAreNotSwitchedByTheSameThing(t *testing.T) {
 			"\tmethod = ipmi\n\taddr = 192.0.2.11\n\tport = 623\n\tuser = u\n\tpassword_file = PASSWORD\n",
 			"fence.conf:10: ipmi with addr=192.0.2.11, port=623 fences node web1 already, on line 3",
 		},
-		{"\tlevel = all\n" + pdu + "\toutlets = 3,4\n" + pdu + "\toutlets = 2,3\n", "", "fence.conf:10: snmp with addr=192.0.2.21, outlets=3, port=161 is already in this level, on line 4"},
+		{"\tlevel = all\n" + pdu + "\toutlets = 3,4\n" + pdu + "\toutlets = 2,3\n", "", "fence.conf:10: snmp with addr=192.0.2.21, outlets=3 is already in this level, on line 4"},
 	} {
 		text := "fence:\n\tnode = web1\n" + c.web1
 		if c.web2 != "" {
