@@ -190,7 +190,7 @@ func (d *device) verdict(ctx context.Context, now time.Time) (done bool, err err
 		case t.answer == no:
 			d.end(t, "declined by "+t.word)
 			return true, &failure{Kind: fencemethods.ErrRefused, Detail: "declined by " + t.word, Advice: adviceDeclined}
-		case t.answer == yes:
+		case t.answer == yes && !d.counted(t):
 			confirmed++
 		}
 	}
@@ -213,11 +213,24 @@ func (d *device) verdict(ctx context.Context, now time.Time) (done bool, err err
 	return false, nil
 }
 
+// counted tells whether the word given on a talk's machine counts already, by another address of it.
+func (d *device) counted(t *talk) bool {
+	for _, other := range d.talks {
+		if other == t {
+			return false
+		}
+		if other.answer == yes && t.process != 0 && other.process == t.process {
+			return true
+		}
+	}
+	return false
+}
+
 // vouch notes whose word it is, and tells all others that it is settled.
 func (d *device) vouch(ctx context.Context) {
 	how := "the node counts as fenced:"
 	for _, t := range d.talks {
-		if t.answer == yes {
+		if t.answer == yes && !d.counted(t) {
 			fencemethods.Vouch(ctx, t.word)
 			how += " confirmed by " + t.word + ";"
 		}

@@ -5,6 +5,7 @@ package ask
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"os"
 	"strings"
 	"testing"
@@ -89,6 +90,22 @@ func TestTheFirstAnswerCountsAndSettlesItForTheOthers(t *testing.T) {
 }
 
 func portOf(a *admin) string { _, port, _ := strings.Cut(a.addr.String(), ":"); return port }
+
+// An admin machine may be reached by two addresses, or by one that leads to it and should not.
+func TestTheWordGivenOnOneMachineCountsOnce(t *testing.T) {
+	t.Parallel()
+	ann := startAdmin(t, "127.0.0.1:0", says(true, "ann", "pulled one cord"))
+	fencetest.Proxy(t, netip.MustParseAddrPort("127.0.0.2:"+portOf(ann)), ann.addr)
+	p := params(t, ann.port())
+	p["addrs"], p["require"] = "127.0.0.1,127.0.0.2", "2"
+	d := open(t, p, nil)
+	right := func(err error) bool {
+		return errors.Is(err, fencemethods.ErrTimeout) && strings.Contains(err.Error(), "1 of 2 have confirmed")
+	}
+	if err := fencetest.EnoughTime(t, short, right, d.Off); !right(err) {
+		t.Error(err)
+	}
+}
 
 func TestAsManyHaveToConfirmAsAreRequired(t *testing.T) {
 	t.Parallel()

@@ -38,8 +38,9 @@ type talk struct {
 	next     time.Time       // when to say it again
 	wait     time.Duration
 
-	answer answer
-	word   string // who, and why
+	answer  answer
+	word    string // who, and why
+	process uint64 // of the listener; 0: not known
 
 	err        error     // of the last datagram that could not be sent
 	heard      time.Time // when a genuine answer last came; zero: never
@@ -90,6 +91,7 @@ func (t *talk) hear(m *message.Message, p []byte, now time.Time) {
 	t.heard, t.d.heard = now, now
 	switch ordered := t.question.Kind == message.Order; {
 	case m.Kind == message.Challenge && m.Next != (message.Nonce{}):
+		t.process = m.Process()
 		t.order(m, now)
 	case m.Kind == message.Working && ordered:
 		t.wait = t.d.repeat

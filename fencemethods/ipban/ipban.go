@@ -44,12 +44,13 @@ func Method() fencemethods.Method {
 	}
 }
 
-type device struct{ machines []machine }
+type device struct{ machines []*machine }
 
 // A machine is one that bans.
 type machine struct {
 	*remote.Client
-	addr string
+	addr    string
+	process uint64 // of its program, as last heard
 }
 
 // New makes the sockets; it sends nothing.
@@ -70,7 +71,7 @@ func New(target fencemethods.Target, v fencemethods.Values) (fencemethods.Device
 		if err != nil {
 			return nil, errors.Join(err, d.Close())
 		}
-		d.machines = append(d.machines, machine{c, addr})
+		d.machines = append(d.machines, &machine{Client: c, addr: addr})
 	}
 	return d, nil
 }
@@ -86,32 +87,54 @@ func (d *device) On(ctx context.Context) error { return d.all(ctx, message.On) }
 func (d *device) Check(ctx context.Context) error { return d.all(ctx, message.Check) }
 
 func (d *device) all(ctx context.Context, op message.Op) error {
-	for _, m := range d.machines {
-		if _, err := m.Do(ctx, op); err != nil {
-			return d.name(m, err)
+	for i := range d.machines {
+		if _, err := d.do(ctx, i, op); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
+// do has one machine do something. One that was another of them as well is none of its own: by wrong
+// addresses, or by somebody who leads ours astray.
+func (d *device) do(ctx context.Context, i int, op message.Op) (fencemethods.State, error) {
+	m := d.machines[i]
+	r, err := m.Do(ctx, op)
+	if err != nil {
+		return fencemethods.Unknown, d.name(m, err)
+	}
+	m.process = r.Process
+	for _, other := range d.machines[:i] {
+		if m.process != 0 && other.process == m.process {
+			return fencemethods.Unknown, d.name(m, failSame)
+		}
+	}
+	return r.State, nil
+}
+
+var failSame = &fencemethods.Error{
+	Kind: fencemethods.ErrRefused, Detail: "the same machine as at an address before it",
+	Advice: "check addrs, and address translation on the way",
+}
+
 // Status is Unknown where the machines do not all say the same.
 func (d *device) Status(ctx context.Context) (fencemethods.State, error) {
 	var state fencemethods.State
-	for i, m := range d.machines {
-		r, err := m.Do(ctx, message.Status)
+	for i := range d.machines {
+		its, err := d.do(ctx, i, message.Status)
 		switch {
 		case err != nil:
-			return fencemethods.Unknown, d.name(m, err)
-		case i > 0 && r.State != state:
+			return fencemethods.Unknown, err
+		case i > 0 && its != state:
 			return fencemethods.Unknown, nil
 		}
-		state = r.State
+		state = its
 	}
 	return state, nil
 }
 
 // name says which of several machines it was.
-func (d *device) name(m machine, err error) error {
+func (d *device) name(m *machine, err error) error {
 	e, ok := errors.AsType[*fencemethods.Error](err)
 	if !ok || len(d.machines) == 1 {
 		return err

@@ -197,6 +197,23 @@ func TestOneMachineThatDoesNotBanIsTooMany(t *testing.T) {
 	}
 }
 
+// As when the network leads both addresses to one of two servers: the other one serves the disks still.
+func TestOneMachineAtTwoAddressesIsNotTwo(t *testing.T) {
+	g := startGatekeeper(t, "127.0.0.1:0", fakeFilter{&obedient{stuck{true}}})
+	fencetest.Proxy(t, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), g.addr.Port()), g.addr)
+	p := params(t, g.addr.Port())
+	p["addrs"] = "127.0.0.1,127.0.0.2"
+	d := fencetest.Open(t, Method(), p)
+	for what, do := range map[string]func(context.Context) error{"check": d.Check, "off": d.Off} {
+		if err := do(within(t, patience)); !errors.Is(err, fencemethods.ErrRefused) || !strings.Contains(err.Error(), "127.0.0.2: the same machine") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if state, err := d.Status(within(t, patience)); state != fencemethods.Unknown || err == nil {
+		t.Errorf("Status = %v, %v", state, err)
+	}
+}
+
 func TestMemoryStaysWithinTheBudget(t *testing.T) {
 	p := params(t, uint16(fencetest.ClosedPort(t, "udp4")))
 	p["addrs"] = "127.0.0.1,127.0.0.2,127.0.0.3,127.0.0.4"

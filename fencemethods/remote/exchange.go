@@ -24,6 +24,7 @@ type peer struct {
 	unverified bool         // somebody has said in its name that it cannot verify us
 	final      bool         // it has failed, and would again
 	failed     *failure     // what it has said
+	process    uint64       // its number; 0: not known
 }
 
 func (s *peer) begin() { *s = peer{Link: s.Link} }
@@ -107,9 +108,11 @@ func (d *Client) hear(s *peer, until, end time.Time) (heard bool) {
 		heard, s.heard, s.last = true, true, d.answer.Kind
 		switch d.answer.Kind {
 		case message.Challenge:
+			s.process = d.answer.Process()
 			d.order(end)
 			return true
 		case message.Done:
+			d.process = s.process
 			return true
 		}
 	}

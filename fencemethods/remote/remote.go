@@ -78,6 +78,7 @@ type Client struct {
 	deadline time.Time       // of the operation under way
 	question message.Message // Hello or Order
 	answer   message.Message
+	process  uint64 // of the server that has answered last
 	out      [message.Size]byte
 }
 
@@ -85,6 +86,9 @@ type Client struct {
 type Result struct {
 	State fencemethods.State
 	Text  string // who and why, where people answer; up to message.TextMax bytes
+
+	// Process names the server's process: two servers are one when it is the same. 0 is not known.
+	Process uint64
 }
 
 // New makes the sockets; it sends nothing. The Client owns the key from then on.
@@ -131,7 +135,7 @@ func (d *Client) Do(ctx context.Context, op message.Op) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	return Result{State: d.answer.State, Text: d.answer.Text()}, nil
+	return Result{State: d.answer.State, Text: d.answer.Text(), Process: d.process}, nil
 }
 
 // describe has the question say why the node is acted on.

@@ -7,6 +7,7 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -39,6 +40,8 @@ type Listener struct {
 	seals []*message.Seal
 	start time.Time // what the clock in a challenge counts from
 
+	process uint64 // names the Listener
+
 	mu     sync.Mutex // guards what follows
 	secret [32]byte   // of this process: what was recorded of an earlier one is worth nothing
 	asking map[ID]conversation
@@ -60,6 +63,9 @@ func NewListener(d *Desk, addr netip.AddrPort, keys []fencemethods.Secret) (*Lis
 	}
 	l := &Listener{desk: d, conn: conn, keys: keys, start: time.Now(), asking: map[ID]conversation{}}
 	_, _ = rand.Read(l.secret[:]) // never fails: it ends the program instead
+	var process [8]byte
+	_, _ = rand.Read(process[:])
+	l.process = binary.BigEndian.Uint64(process[:])
 	for _, key := range keys {
 		l.seals = append(l.seals, message.NewSeal(key))
 	}
@@ -116,6 +122,7 @@ func (l *Listener) heard(p []byte, from netip.AddrPort) {
 	case m.Kind == message.Hello || m.Server != l.nonce(&m) || !l.current(&m):
 		r := c.reply(message.Challenge)
 		r.Next, r.Clock = l.nonce(&m), l.clock()
+		r.SetProcess(l.process)
 		l.send(c, r)
 	case m.Op == message.Check:
 		l.send(c, c.reply(message.Done))

@@ -21,6 +21,7 @@
 //	 80  the server's clock in ms, in Challenge, and repeated in Order
 //	 88  time left in ms, in Order, counted from when its challenge came
 //	 92  for how long the node had been silent then, in ms; 0: it is not known to be
+//	     In Challenge both are one number, that names the server for as long as it lives; 0 is none.
 //	 96  sender: names the client for as long as it lives
 //	104  number of the request
 //	112  incarnation
@@ -154,6 +155,12 @@ type Message struct {
 	size uint8
 	text [TextMax]byte
 }
+
+// Process is the number of the server, in Challenge. By it two addresses are told that lead to one server.
+func (m *Message) Process() uint64 { return uint64(m.Left)<<32 | uint64(m.Silent) }
+
+// SetProcess sets it.
+func (m *Message) SetProcess(number uint64) { m.Left, m.Silent = uint32(number>>32), uint32(number) }
 
 // Text is what SetText has set. It allocates, but for none.
 func (m *Message) Text() string { return string(m.text[:m.size]) }

@@ -89,6 +89,7 @@ func (p *place) challenge(m *message.Message, by *seal, from netip.AddrPort, now
 	p.s.answer(m, message.Challenge)
 	p.s.reply.Next = p.next
 	p.s.reply.Clock = uint64(now.Sub(p.s.start).Milliseconds())
+	p.s.reply.SetProcess(p.s.process)
 	p.s.send(by, from)
 }
 
