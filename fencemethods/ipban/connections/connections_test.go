@@ -3,6 +3,7 @@
 package connections
 
 import (
+	"encoding/binary"
 	"errors"
 	"io"
 	"net"
@@ -11,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/mdlayher/netlink"
 
 	"github.com/o2fence/o2fence/test/netns"
 )
@@ -130,6 +133,27 @@ func TestWhatCameInAndWasNotReadIsTold(t *testing.T) {
 	}
 	if n, err := io.ReadFull(near, make([]byte, 1000)); err != nil {
 		t.Errorf("%d bytes, %v: so End alone would do, and need not wait", n, err)
+	}
+}
+
+// Nobody has taken it over from the network card yet: it is in no queue of the connection's.
+func TestWhatIsInTheBacklogIsUnread(t *testing.T) {
+	b := make([]byte, messageLen)
+	b[0], b[1] = syscall.AF_INET, 1
+	binary.NativeEndian.PutUint32(b[unreadAt:], 5)
+	numbers := make([]byte, backlogAt+4)
+	binary.NativeEndian.PutUint32(numbers[backlogAt:], 7)
+	e := netlink.NewAttributeEncoder()
+	e.Bytes(memInfo, numbers)
+	info, err := e.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, err := parse(append(b, info...)); err != nil || c.Unread != 12 {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if c, err := parse(b); err == nil {
+		t.Errorf("without these numbers: %+v", c)
 	}
 }
 

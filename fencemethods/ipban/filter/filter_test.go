@@ -13,6 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+
 	"github.com/o2fence/o2fence/test/netns"
 )
 
@@ -125,6 +128,37 @@ func TestATableThatWasAlteredIsFoundAndMadeAnew(t *testing.T) {
 			}
 			mustBanned(t, f, addrs("198.18.0.1", "198.18.0.2")...)
 		})
+	}
+}
+
+// A table that differs in nothing else.
+func TestEachPartOfTheTableCounts(t *testing.T) {
+	for name, alter := range map[string]func(*plan){
+		"nothing":        func(*plan) {},
+		"priority":       func(p *plan) { p.chains[1].Priority = nftables.ChainPriorityRef(0) },
+		"hook":           func(p *plan) { p.chains[1].Hooknum = nftables.ChainHookForward },
+		"time":           func(p *plan) { p.sets[0].HasTimeout = true },
+		"ranges":         func(p *plan) { p.sets[0].Interval = true },
+		"changing":       func(p *plan) { p.sets[1].Dynamic = true },
+		"constant":       func(p *plan) { p.sets[1].Constant = true },
+		"not in the set": func(p *plan) { p.chains[0].rules[0][3].(*expr.Lookup).Invert = true },
+		"other bytes":    func(p *plan) { p.chains[0].rules[0][2].(*expr.Payload).Offset = 16 },
+		"other protocol": func(p *plan) { p.chains[0].rules[0][1].(*expr.Cmp).Data = []byte{0x86, 0xdd} },
+		"accept":         func(p *plan) { p.chains[1].rules[1][4].(*expr.Verdict).Kind = expr.VerdictAccept },
+	} {
+		f, _ := inside(t, INet)
+		err := f.use(func(l *link) error {
+			p := f.plan()
+			alter(&p)
+			return l.replace(p, nil)
+		})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if _, err := f.Banned(); errors.Is(err, ErrAltered) != (name != "nothing") {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -252,6 +252,81 @@ func TestANodeIsHeldForATime(t *testing.T) {
 	}
 }
 
+// A meddler is a target that has finished, and does something meanwhile.
+type meddler func()
+
+func (m meddler) working(context.Context, *config.IPBanNode) (bool, error) {
+	m()
+	return false, nil
+}
+
+// The last look at the filter comes after all else: what got through before may have reached the target.
+func TestAFilterThatFallsDuringTheProofProvesNothing(t *testing.T) {
+	const hole = "delete element inet o2fence banned4 { 198.18.4.1 }"
+	x := newFixture(t)
+	x.target = meddler(func() { x.here.Run("nft", hole) })
+	if err := x.node(0).ban(); err != nil {
+		t.Fatal(err)
+	}
+	if err := x.node(0).prove(x.within(patience)); !errors.Is(err, errPartly) {
+		t.Errorf("it is down still: %v, want %v", err, errPartly)
+	}
+	if err := x.node(0).ban(); err != nil {
+		t.Fatal(err)
+	}
+	x.target = meddler(func() {
+		x.here.Run("nft", hole)
+		if _, err := x.Restore(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := x.node(0).prove(x.within(patience)); !errors.Is(err, errAltered) {
+		t.Errorf("it stands again: %v, want %v", err, errAltered)
+	}
+	x.target = meddler(func() {})
+	x.mustOff(0)
+}
+
+// What is in no queue yet at the first look is in one at the second.
+func TestConnectionsAreLookedAtTwiceBeforeTheyAreEnded(t *testing.T) {
+	x := newFixture(t)
+	_, near := x.connect("198.18.4.1")
+	if err := x.node(0).ban(); err != nil {
+		t.Fatal(err)
+	}
+	if err := x.node(0).prove(x.within(patience)); !errors.Is(err, errUnread) {
+		t.Errorf("at first: %v, want %v", err, errUnread)
+	}
+	_ = near.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+	if _, err := near.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the connection after the first look: %v", err)
+	}
+	if err := x.node(0).prove(x.within(patience)); !errors.Is(err, errConnected) {
+		t.Errorf("then: %v, want %v", err, errConnected)
+	}
+	x.mustOff(0)
+}
+
+// A connection that is there again has the time begin anew in which the target settles.
+func TestTheTargetSettlesOnceTheLastConnectionIsGone(t *testing.T) {
+	x := newFixture(t)
+	x.config.SettleMS = 3600000
+	x.start()
+	n := x.node(0)
+	if err := n.ban(); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.prove(x.within(patience)); !errors.Is(err, errSettling) || n.proof.quiet.IsZero() {
+		t.Fatalf("%v, want %v", err, errSettling)
+	}
+	x.here.Run("nft", "delete element inet o2fence banned4 { 198.18.4.1 }")
+	x.connect("198.18.4.1")
+	x.here.Run("nft", "add element inet o2fence banned4 { 198.18.4.1 }")
+	if err := n.prove(x.within(patience)); !errors.Is(err, errUnread) || !n.proof.quiet.IsZero() {
+		t.Errorf("%v, quiet since %v", err, n.proof.quiet)
+	}
+}
+
 // Whom the configuration no longer has stays banned, by the addresses that it had.
 func TestABanOutlivesAChangeOfTheConfiguration(t *testing.T) {
 	x := newFixture(t)
