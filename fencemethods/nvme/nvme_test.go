@@ -270,17 +270,23 @@ func TestBadParametersAreRefused(t *testing.T) {
 	}
 }
 
-func TestAFenceAllocatesNothing(t *testing.T) {
-	f := &still{theirs: true}
+// openStill opens a device whose one path is a namespace that answers from fixed texts.
+func openStill(t *testing.T, f *still) fencemethods.Device {
+	t.Helper()
+	f.id = identification(space1)
+	f.reports = [2][]byte{reportOf(1), reportOf(1, 2)}
 	d, err := method(func(string) ([]bus, error) { return []bus{f}, nil }).Open(
 		fencemethods.Target{Cluster: "web", Node: 2, Member: true, From: 1}, map[string]string{"namespaces": space1})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer d.Close()
-	f.id = identification(space1)
-	f.reports = [2][]byte{reportOf(1), reportOf(1, 2)}
-	ctx := within(t, time.Minute)
+	t.Cleanup(func() { d.Close() })
+	return d
+}
+
+func TestAFenceAllocatesNothing(t *testing.T) {
+	f := &still{}
+	d, ctx := openStill(t, f), within(t, time.Minute)
 	if n := testing.AllocsPerRun(100, func() {
 		f.theirs = true
 		if err := d.Off(ctx); err != nil {
@@ -291,12 +297,20 @@ func TestAFenceAllocatesNothing(t *testing.T) {
 	}
 }
 
+// A namespace that takes every order and does not obey costs a failure with each try.
+func TestMemoryStaysWithinTheBudget(t *testing.T) {
+	d := openStill(t, &still{theirs: true, deaf: true})
+	_ = d.Off(within(t, 200*time.Millisecond)) // which has costs that do not come again
+	fencetest.WithinBudget(t, Method(), 0, 2*time.Second, d.Off)
+}
+
 // A still is a namespace that answers from fixed texts, without allocating.
 type still struct {
 	data    [bufferLen]byte
 	id      []byte
 	reports [2][]byte
 	theirs  bool
+	deaf    bool // takes orders, and does not obey
 }
 
 func (f *still) name() string   { return "nvme0n1" }
@@ -308,7 +322,7 @@ func (f *still) send(c *command) (status, error) {
 	case c.opcode == opIdentify:
 		copy(c.data, f.id)
 	case c.opcode == opAcquire:
-		f.theirs = false
+		f.theirs = f.deaf
 	case f.theirs:
 		copy(c.data, f.reports[1])
 	default:
