@@ -5,6 +5,7 @@
 package netns
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -108,14 +109,27 @@ func (s *Space) enter() error {
 func (s *Space) Do(do func() error) {
 	s.t.Helper()
 	done := make(chan error)
-	go func() {
-		err := s.enter() // and never unlocks the thread, which ends with this goroutine
-		if err == nil {
-			err = do()
-		}
-		done <- err
-	}()
+	go func() { done <- s.do(do) }()
 	if err := <-done; err != nil {
 		s.t.Fatal(err)
 	}
+}
+
+// do leaves again, for the thread's end would be that of programs that it has started, if they are to
+// end with their parent: the kernel takes a thread for that (prctl(2), PR_SET_PDEATHSIG).
+func (s *Space) do(do func() error) error {
+	outside, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		return err
+	}
+	defer outside.Close()
+	if err := s.enter(); err != nil {
+		return err
+	}
+	failed := do()
+	if err := unix.Setns(int(outside.Fd()), unix.CLONE_NEWNET); err != nil {
+		return errors.Join(failed, os.NewSyscallError("setns", err)) // and ends the thread
+	}
+	runtime.UnlockOSThread()
+	return failed
 }
