@@ -30,6 +30,11 @@ type site struct {
 	Stack                            []struct{ Func string }
 }
 
+// within tells whether a function of the kernel's was called.
+func (s *site) within(name string) bool {
+	return slices.ContainsFunc(s.Stack, func(f struct{ Func string }) bool { return f.Func == name })
+}
+
 // An audit is a run of the program under test.
 type audit struct {
 	cmd    *exec.Cmd
@@ -65,11 +70,19 @@ func (a *audit) end(code int) (*report, error) {
 		fmt.Fprintln(&a.stderr, a.errs.Text())
 	}
 	if err := expect(a.cmd.Wait(), code); err != nil {
-		return nil, fmt.Errorf("%w: %s%s", err, a.stderr.String(), summary(a.out.Bytes()))
+		err = fmt.Errorf("%w: %s%s", err, a.stderr.String(), summary(a.out.Bytes()))
+		r := new(report)
+		if json.Unmarshal(a.out.Bytes(), r) == nil && r.Lost > 0 {
+			err = fmt.Errorf("%w: %w", errLost, err)
+		}
+		return nil, err
 	}
 	r := new(report)
 	return r, json.Unmarshal(a.out.Bytes(), r)
 }
+
+// errLost is for an audit that has missed something, as on a busy machine: what was seen is not all.
+var errLost = errors.New("events were lost")
 
 // expect fails unless a program has ended with that code.
 func expect(err error, code int) error {

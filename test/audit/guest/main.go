@@ -35,7 +35,12 @@ func main() {
 func runAll(s *suite) (code int, err error) {
 	p := ktap.NewPrinter(os.Stdout, len(tests))
 	for _, t := range tests {
-		p.Result(t.name, t.run(s))
+		s.note = ""
+		err := t.run(s)
+		if s.note != "" {
+			p.Diagnose("%s", s.note)
+		}
+		p.Result(t.name, err)
 	}
 	s.close()
 	return p.ExitCode(), nil
