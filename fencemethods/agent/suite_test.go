@@ -62,7 +62,7 @@ func suite(t *testing.T, program, peer string, start func(*testing.T, *fencetest
 	t.Helper()
 	fencetest.Theirs(t, program)
 	fencetest.Run(t, fencetest.Harness{
-		Method: outside(), Peer: peer, Start: start, Skip: skip, Many: 20, Slow: true,
+		Method: outside(), Peer: peer, Start: start, Crowd: "ipmi_sims, each with a fence_ipmilan of its own", Skip: skip, Slow: true,
 	})
 }
 

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"testing"
 
+	"github.com/o2fence/o2fence/fencemethods/ask/desk"
 	"github.com/o2fence/o2fence/fencemethods/fencetest"
 	"github.com/o2fence/o2fence/test/bmc/wire"
 )
@@ -14,8 +15,8 @@ import (
 func TestOffIsProven(t *testing.T) {
 	const noReading = "nobody reads the node's power: who is asked and sees it on does not answer, which is a timeout"
 	fencetest.Run(t, fencetest.Harness{
-		Method: Method(), Peer: "the listener, and a robot that looks before it confirms", Many: 100,
-		Start: startPeer,
+		Method: Method(), Peer: "the listener, and a robot that looks before it confirms",
+		Start: startPeer, Together: startCrowd, Crowd: "questions on one admin machine",
 		Skip: map[string]string{
 			"off and on again":                 "an administrator is neither asked to power a node on, nor whether it is",
 			"half-dead, commands ignored":      noReading + "; see \"deadline is kept\"",
@@ -25,6 +26,20 @@ func TestOffIsProven(t *testing.T) {
 			"a stranger says off":              noReading + "; see TestOldAnswersDoNotCount, TestAnAnswerToAnythingElseNeverCounts",
 		},
 	})
+}
+
+// startCrowd is one admin machine that is asked about all.
+func startCrowd(t *testing.T, machines []*fencetest.Machine) (peers []fencetest.Peer) {
+	t.Helper()
+	look := map[string]func(*admin, desk.Record){}
+	for _, m := range machines {
+		look[m.Target().Name] = diligent(m)
+	}
+	a := startAdmin(t, "127.0.0.1:0", func(a *admin, r desk.Record) { look[r.Node](a, r) })
+	for range machines {
+		peers = append(peers, fencetest.Peer{Params: params(t, a.port())})
+	}
+	return peers
 }
 
 func startPeer(t *testing.T, m *fencetest.Machine) fencetest.Peer {

@@ -26,9 +26,17 @@ type Harness struct {
 	// Start starts a device server that switches m; it ends with the test.
 	Start func(t *testing.T, m *Machine) Peer
 
-	// Many is how many servers there are when many nodes are fenced at once: 100, unless the server
-	// cannot be had so often.
-	Many int
+	// Together starts what fences many machines at once, where that is one device, or a few, for all, as
+	// with power strips or a shared disk; it makes a Peer for each, of which only Params count. Where it is
+	// nil each machine has a server of its own.
+	Together func(t *testing.T, machines []*Machine) []Peer
+
+	// Crowd says, for the table, what a hundred of are used at once, such as "ipmi_sims".
+	Crowd string
+
+	// Many is how many nodes are fenced at once where there cannot be a hundred, and Fewer why.
+	Many  int
+	Fewer string
 
 	// Peer names what the method is tried against, for the table of results.
 	Peer string
@@ -42,6 +50,9 @@ type Harness struct {
 
 	// Serial runs the cases one after another.
 	Serial bool
+
+	// hurry is what each of a hundred nodes is given instead, for the suite's own tests.
+	hurry time.Duration
 
 	// Skip has, by name, the cases that the device cannot be in, with the reason.
 	Skip map[string]string
@@ -66,6 +77,8 @@ type Peer struct {
 	Refuse func(testing.TB) map[string]string
 	// Forge has somebody else say that the machine is off, where that does not come by the wire.
 	Forge func()
+	// Running asks the machine whether it runs, where it is a real one and not the Machine.
+	Running func() bool
 
 	// Stream says that the wire is a wire.Stream: no stranger is heard on it.
 	Stream bool
@@ -120,8 +133,13 @@ func Run(t *testing.T, h Harness) {
 			if why := h.Skip[c.name]; why != "" {
 				(&trial{T: t}).Skip(why)
 			}
-			if !c.alone && !h.Serial {
+			if c.place == beside && !h.Serial {
 				t.Parallel()
+			}
+			if c.place == crowd {
+				h.noteCrowd(t)
+				c.run(&trial{T: t, harness: h})
+				return
 			}
 			c.run(newTrial(t, h))
 		})
@@ -145,7 +163,7 @@ func (x *trial) Skip(why string) {
 }
 
 func newTrial(t *testing.T, h Harness) *trial {
-	x := &trial{T: t, harness: h, machine: newMachine()}
+	x := &trial{T: t, harness: h, machine: newMachine(1)}
 	x.peer = h.Start(t, x.machine)
 	x.device = x.open(nil)
 	return x
@@ -156,7 +174,7 @@ func (x *trial) open(others map[string]string) fencemethods.Device {
 	x.Helper()
 	params := maps.Clone(x.peer.Params)
 	maps.Copy(params, others)
-	d, err := x.harness.Method.Open(fencemethods.Target{Cluster: "c", Node: 1, Name: "node1"}, params)
+	d, err := x.harness.Method.Open(x.machine.Target(), params)
 	if err != nil {
 		x.Fatal(err)
 	}
@@ -201,6 +219,19 @@ func (x *trial) mustStatus(want fencemethods.State) {
 	}
 }
 
+// mustNotFence fences in vain: the error has to be of that kind, or of any.
+func (x *trial) mustNotFence(d fencemethods.Device, kind error) {
+	x.Helper()
+	right := func(err error) bool { return err == nil || x.harness.Theirs || x.isKind(err, kind) }
+	x.mustFail(EnoughTime(x.T, x.short(), right, func(ctx context.Context) error { return x.offContext(ctx, d) }), kind)
+}
+
+// isKind tells whether an error is of that kind. A program that is killed at the deadline had not answered.
+func (x *trial) isKind(err, kind error) bool {
+	killed := x.harness.Slow && kind == fencemethods.ErrNotOff && errors.Is(err, fencemethods.ErrTimeout)
+	return kind == nil || errors.Is(err, kind) || killed
+}
+
 // mustFail checks what is true of every error: its kind, that it says what to do, fits the wire,
 // has a number, and gives no secret away. A nil kind stands for any.
 func (x *trial) mustFail(err, kind error) {
@@ -216,9 +247,7 @@ func (x *trial) mustFail(err, kind error) {
 	if x.harness.Theirs {
 		return
 	}
-	// A program that is killed at the deadline had not answered.
-	killed := x.harness.Slow && kind == fencemethods.ErrNotOff && errors.Is(err, fencemethods.ErrTimeout)
-	if kind != nil && !errors.Is(err, kind) && !killed {
+	if !x.isKind(err, kind) {
 		x.Errorf("%v: want %v", err, kind)
 	}
 	if e, ok := errors.AsType[*fencemethods.Error](err); !ok || e.Method == "" || e.Advice == "" {

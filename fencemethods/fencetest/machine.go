@@ -4,13 +4,21 @@ package fencetest
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 	"time"
+
+	"github.com/o2fence/o2fence/fencemethods"
 )
+
+// cluster is that of all machines.
+const cluster = "c"
 
 // A Machine is the node behind a device: a pretended one that can be made to misbehave, and knows
 // whether it really went off. It satisfies bmc.Power.
 type Machine struct {
+	node uint8
+
 	mu       sync.Mutex
 	manners  Manners
 	on       bool
@@ -30,7 +38,15 @@ type Manners struct {
 	Commanded func()        // called for each command, before it is carried out
 }
 
-func newMachine() *Machine { return &Machine{on: true} }
+func newMachine(node uint8) *Machine { return &Machine{node: node, on: true} }
+
+// Node is its number in the cluster.
+func (m *Machine) Node() uint8 { return m.node }
+
+// Target is whom its devices are opened for.
+func (m *Machine) Target() fencemethods.Target {
+	return fencemethods.Target{Cluster: cluster, Node: m.node, Name: fmt.Sprint("node", m.node)}
+}
 
 // On says whether the machine is on.
 func (m *Machine) On() (bool, error) {

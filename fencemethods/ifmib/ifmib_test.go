@@ -16,11 +16,17 @@ import (
 )
 
 func TestOffIsProvenByVersion2c(t *testing.T) {
-	fencetest.Run(t, fencetest.Harness{Method: Method(), Peer: "snmpd as a switch, version 2c", Start: start(false), Many: 100})
+	conformance(t, "snmpd as a switch, version 2c", false)
 }
 
 func TestOffIsProvenByVersion3(t *testing.T) {
-	fencetest.Run(t, fencetest.Harness{Method: Method(), Peer: "snmpd as a switch, version 3", Start: start(true), Many: 20})
+	conformance(t, "snmpd as a switch, version 3", true)
+}
+
+func conformance(t *testing.T, peer string, version3 bool) {
+	fencetest.Run(t, fencetest.Harness{
+		Method: Method(), Peer: peer, Start: start(version3), Together: together(version3), Crowd: crowd,
+	})
 }
 
 // What the field's agents take for off, see peers.md: here it is an error.

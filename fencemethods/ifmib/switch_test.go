@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -106,6 +107,51 @@ func startSwitch(t testing.TB, c snmpd.Config) *snmpd.Agent {
 	return a
 }
 
+// access makes the credentials for a switch, right ones and wrong ones.
+func access(t *testing.T, version3 bool, c *snmpd.Config) (params, wrong map[string]string) {
+	t.Helper()
+	if !version3 {
+		return map[string]string{"version": "2c", "community_file": fencetest.SecretFile(t, community)},
+			map[string]string{"community_file": fencetest.SecretFile(t, readOnly)}
+	}
+	c.Users = []snmpd.User{{Name: user, Auth: "SHA-256", AuthPass: authSecret, Priv: "AES", PrivPass: privSecret}}
+	params = map[string]string{
+		"version": "3", "user": user, "auth": "sha256", "auth_file": fencetest.SecretFile(t, authSecret),
+		"priv": "aes", "priv_file": fencetest.SecretFile(t, privSecret),
+	}
+	return params, map[string]string{"auth_file": fencetest.SecretFile(t, "notThePassword")}
+}
+
+const (
+	portsOfASwitch = 48
+	crowdPorts     = 2000 // the highest number of one
+	crowd          = "ports of switches that have 48 each"
+)
+
+func crowdPort(i int) string { return fmt.Sprint("ge-", i) }
+
+// together makes what a hundred machines need: switches of 48 ports. Their numbers are not in the order
+// of their names.
+func together(version3 bool) func(*testing.T, []*fencetest.Machine) []fencetest.Peer {
+	return func(t *testing.T, machines []*fencetest.Machine) (peers []fencetest.Peer) {
+		for rack := range slices.Chunk(machines, portsOfASwitch) {
+			rows := map[int]*row{}
+			for i, m := range rack {
+				rows[crowdPorts-i] = wired(crowdPort(i), m)
+			}
+			c := snmpd.Config{Objects: ports(rows), Without: own()}
+			params, _ := access(t, version3, &c)
+			port := int(startSwitch(t, c).Addr().Port())
+			for i := range rack {
+				own := maps.Clone(params)
+				maps.Copy(own, where(port, crowdPort(i)))
+				peers = append(peers, fencetest.Peer{Params: own})
+			}
+		}
+		return peers
+	}
+}
+
 // start makes a harness of a switch with 30 ports, the machine at port7, with a wire before it.
 func start(version3 bool) func(*testing.T, *fencetest.Machine) fencetest.Peer {
 	return func(t *testing.T, m *fencetest.Machine) fencetest.Peer {
@@ -114,16 +160,7 @@ func start(version3 bool) func(*testing.T, *fencetest.Machine) fencetest.Peer {
 			rows[2000+n] = fixed(fmt.Sprintf("other%d", n), up, up)
 		}
 		c := snmpd.Config{Objects: ports(rows), Without: own()}
-		params := map[string]string{"version": "2c", "community_file": fencetest.SecretFile(t, community)}
-		wrong := map[string]string{"community_file": fencetest.SecretFile(t, readOnly)}
-		if version3 {
-			c.Users = []snmpd.User{{Name: user, Auth: "SHA-256", AuthPass: authSecret, Priv: "AES", PrivPass: privSecret}}
-			params = map[string]string{
-				"version": "3", "user": user, "auth": "sha256", "auth_file": fencetest.SecretFile(t, authSecret),
-				"priv": "aes", "priv_file": fencetest.SecretFile(t, privSecret),
-			}
-			wrong = map[string]string{"auth_file": fencetest.SecretFile(t, "notThePassword")}
-		}
+		params, wrong := access(t, version3, &c)
 		a := startSwitch(t, c)
 		w, err := wire.New(a.Addr())
 		if err != nil {

@@ -3,6 +3,7 @@
 package ifmib
 
 import (
+	"strconv"
 	"testing"
 
 	"github.com/o2fence/o2fence/fencemethods"
@@ -13,6 +14,9 @@ import (
 // number, which is what it is surest with.
 func TestDebiansAgent(t *testing.T) {
 	numbers := map[string]string{"port7": "1007", "port9999": "9999"}
+	for i := range portsOfASwitch {
+		numbers[crowdPort(i)] = strconv.Itoa(crowdPorts - i)
+	}
 	p := fencetest.Program{
 		Name: "fence_ifmib", Args: []string{"fence_ifmib"},
 		Input: func(v fencemethods.Values) map[string]string {
@@ -25,6 +29,6 @@ func TestDebiansAgent(t *testing.T) {
 	fencetest.Theirs(t, p.Name)
 	fencetest.Run(t, fencetest.Harness{
 		Method: p.Method(Method()), Peer: "snmpd as a switch, version 2c",
-		Start: start(false), Many: 20, Theirs: true, Slow: true,
+		Start: start(false), Together: together(false), Crowd: crowd, Theirs: true, Slow: true,
 	})
 }

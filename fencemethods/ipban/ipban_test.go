@@ -5,6 +5,7 @@ package ipban
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"path/filepath"
 	"runtime"
@@ -28,7 +29,12 @@ const (
 	short    = time.Second
 )
 
-var nodeAddr = netip.MustParseAddr("198.18.5.1")
+// addrOf is the address of a node.
+func addrOf(node uint8) netip.Addr { return netip.AddrFrom4([4]byte{198, 18, 5, node}) }
+
+func banNode(node uint8) config.IPBanNode {
+	return config.IPBanNode{Cluster: "c", Name: fmt.Sprint("node", node), Number: uint32(node), Addresses: []netip.Addr{addrOf(node)}}
+}
 
 // A power is a packet filter whose rules take effect as a machine's power does: on is allowed, off is
 // banned. With real rules, packages filter and gate are tested, and all of it in test/ipban.
@@ -53,13 +59,63 @@ func (f fakeFilter) Banned() ([]netip.Addr, error) {
 	if err != nil || on {
 		return nil, err
 	}
-	return []netip.Addr{nodeAddr}, nil
+	return []netip.Addr{addrOf(1)}, nil
+}
+
+// A rack is a packet filter before many machines.
+type rack map[netip.Addr]*fencetest.Machine
+
+func (r rack) Ban(addrs []netip.Addr) (bool, error) {
+	for _, a := range addrs {
+		if _, err := (fakeFilter{r[a]}).Ban([]netip.Addr{a}); err != nil {
+			return false, err
+		}
+	}
+	return false, nil
+}
+
+func (r rack) Allow(addrs []netip.Addr) error {
+	for _, a := range addrs {
+		if err := r[a].SetOn(true); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r rack) Banned() (banned []netip.Addr, err error) {
+	for a, m := range r {
+		on, err := m.On()
+		switch {
+		case err != nil:
+			return nil, err
+		case !on:
+			banned = append(banned, a)
+		}
+	}
+	return banned, nil
+}
+
+// startRack is one gatekeeper of many machines.
+func startRack(t *testing.T, machines []*fencetest.Machine) (peers []fencetest.Peer) {
+	t.Helper()
+	r, nodes := rack{}, []config.IPBanNode(nil)
+	for _, m := range machines {
+		r[addrOf(m.Node())] = m
+		nodes = append(nodes, banNode(m.Node()))
+	}
+	g := startGatekeeper(t, "127.0.0.1:0", r, nodes...)
+	for range machines {
+		peers = append(peers, fencetest.Peer{Params: params(t, g.addr.Port())})
+	}
+	return peers
 }
 
 // A gatekeeper is a machine that bans, without its program around it.
 type gatekeeper struct {
 	testing.TB
 	filter gate.Filter
+	nodes  []config.IPBanNode
 	state  string
 	addr   netip.AddrPort
 
@@ -67,9 +123,13 @@ type gatekeeper struct {
 	ended  chan error
 }
 
-func startGatekeeper(t testing.TB, addr string, f gate.Filter) *gatekeeper {
+// startGatekeeper starts one for node1, or for other nodes.
+func startGatekeeper(t testing.TB, addr string, f gate.Filter, nodes ...config.IPBanNode) *gatekeeper {
 	t.Helper()
-	g := &gatekeeper{TB: t, filter: f, state: filepath.Join(t.TempDir(), "ipban.json"), addr: netip.MustParseAddrPort(addr)}
+	if nodes == nil {
+		nodes = []config.IPBanNode{banNode(1)}
+	}
+	g := &gatekeeper{TB: t, filter: f, nodes: nodes, state: filepath.Join(t.TempDir(), "ipban.json"), addr: netip.MustParseAddrPort(addr)}
 	if err := g.start(); err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +142,7 @@ func startGatekeeper(t testing.TB, addr string, f gate.Filter) *gatekeeper {
 }
 
 func (g *gatekeeper) start() error {
-	c := &config.IPBan{Target: "other", Nodes: []config.IPBanNode{{Cluster: "c", Name: "node1", Number: 1, Addresses: []netip.Addr{nodeAddr}}}}
+	c := &config.IPBan{Target: "other", Nodes: g.nodes}
 	own, err := gate.Open(c, g.filter, g.state)
 	if err != nil {
 		return err
@@ -105,7 +165,7 @@ func params(t testing.TB, port uint16) map[string]string {
 
 func TestOffIsProven(t *testing.T) {
 	fencetest.Run(t, fencetest.Harness{
-		Method: Method(), Peer: "o2fence-ipban", Many: 20,
+		Method: Method(), Peer: "o2fence-ipban", Together: startRack, Crowd: "addresses at one o2fence-ipban",
 		Start: func(t *testing.T, m *fencetest.Machine) fencetest.Peer {
 			g := startGatekeeper(t, "127.0.0.1:0", fakeFilter{m})
 			w, err := wire.New(g.addr)
@@ -186,8 +246,11 @@ func TestOneMachineThatDoesNotBanIsTooMany(t *testing.T) {
 		machines := []power{&obedient{stuck{true}}, &obedient{stuck{true}}}
 		machines[i] = &stuck{true}
 		d := open(t, machines[0], machines[1])
-		err := d.Off(within(t, short))
-		if want := "127.0.0." + strconv.Itoa(i+1); !errors.Is(err, fencemethods.ErrNotOff) || !strings.Contains(err.Error(), want) {
+		want := "127.0.0." + strconv.Itoa(i+1)
+		right := func(err error) bool {
+			return errors.Is(err, fencemethods.ErrNotOff) && strings.Contains(err.Error(), want)
+		}
+		if err := fencetest.EnoughTime(t, short, right, d.Off); !right(err) {
 			t.Errorf("%v, want %v of %s", err, fencemethods.ErrNotOff, want)
 		}
 		state, err := d.Status(within(t, patience))

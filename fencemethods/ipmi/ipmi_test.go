@@ -41,11 +41,11 @@ func TestMain(m *testing.M) {
 type starter func(ctx context.Context, dir string, c bmc.Config) (*bmc.BMC, error)
 
 func TestOffIsProvenAgainstOpenIPMI(t *testing.T) {
-	fencetest.Run(t, fencetest.Harness{Method: Method(), Peer: "ipmi_sim", Start: start(bmc.Start), Many: 100})
+	fencetest.Run(t, fencetest.Harness{Method: Method(), Peer: "ipmi_sim", Crowd: "ipmi_sims", Start: start(bmc.Start)})
 }
 
 func TestOffIsProvenAgainstGoIPMI(t *testing.T) {
-	fencetest.Run(t, fencetest.Harness{Method: Method(), Peer: "go-ipmi", Start: start(goIPMI(t)), Many: 10})
+	fencetest.Run(t, fencetest.Harness{Method: Method(), Peer: "go-ipmi", Crowd: "of go-ipmi's servers", Start: start(goIPMI(t))})
 }
 
 // goIPMI builds go-ipmi's server.
@@ -64,7 +64,8 @@ func goIPMI(t *testing.T) starter {
 func TestOffIsProvenAgainstPyghmi(t *testing.T) {
 	withWire := start(bmc.StartPyghmi)
 	fencetest.Run(t, fencetest.Harness{
-		Method: Method(), Peer: "pyghmi", Many: 3,
+		Method: Method(), Peer: "pyghmi", Crowd: "of pyghmi's servers",
+		Many: 3, Fewer: "each is a Python program of its own, and the others show it",
 		Start: func(t *testing.T, m *fencetest.Machine) fencetest.Peer {
 			p := withWire(t, m)
 			delete(p.Wrong, "unknown user")

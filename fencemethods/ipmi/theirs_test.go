@@ -23,6 +23,6 @@ func TestDebiansAgent(t *testing.T) {
 	}
 	fencetest.Theirs(t, p.Name)
 	fencetest.Run(t, fencetest.Harness{
-		Method: p.Method(Method()), Peer: "ipmi_sim", Start: start(bmc.Start), Many: 20, Theirs: true, Slow: true,
+		Method: p.Method(Method()), Peer: "ipmi_sim", Crowd: "ipmi_sims", Start: start(bmc.Start), Theirs: true, Slow: true,
 	})
 }

@@ -51,7 +51,7 @@ func skip() map[string]string {
 func TestOffIsProvenBySealedMessages(t *testing.T) {
 	c, port := new(crashes), freePort(t)
 	fencetest.Run(t, fencetest.Harness{
-		Method: c.method(Method()), Peer: "an own sender, sealed messages", Many: 100, Skip: skip(),
+		Method: c.method(Method()), Peer: "an own sender, sealed messages", Crowd: crowd, Skip: skip(),
 		Start: c.start(port, false, func(t *testing.T) map[string]string { return sealedParams(t, port) }),
 	})
 }
@@ -60,13 +60,14 @@ func TestOffIsProvenByPlainMessages(t *testing.T) {
 	c, port, skip := new(crashes), freePort(t), skip()
 	skip["a stranger says off"] = "anybody can say so: who lives meanwhile has the kernel call the fence off, see TestANodeThatSpeaksAndLivesIsNotFenced"
 	fencetest.Run(t, fencetest.Harness{
-		Method: c.method(Method()), Peer: "an own sender, fence_kdump's messages", Many: 100, Skip: skip,
+		Method: c.method(Method()), Peer: "an own sender, fence_kdump's messages", Crowd: crowd, Skip: skip,
 		Start: c.start(port, true, func(*testing.T) map[string]string { return plainParams(port) }),
 	})
 }
 
-// crashes are the machines of a suite. It opens all devices for node1, so each has an address of its
-// own.
+const crowd = "addresses that one listener hears"
+
+// crashes are the machines of a suite. Most of them are node1, so each has an address of its own.
 type crashes struct {
 	count    atomic.Uint32
 	machines sync.Map // by address
@@ -88,7 +89,7 @@ func (c *crashes) start(port int, plain bool, params func(*testing.T) map[string
 	return func(t *testing.T, m *fencetest.Machine) fencetest.Peer {
 		addr := "127.0.2." + strconv.Itoa(int(c.count.Add(1)))
 		c.machines.Store(addr, m)
-		k := newKernel(t, addr, port, testKey, 1)
+		k := newKernel(t, addr, port, testKey, m.Node())
 		k.machine, k.plain = m, plain
 		k.speak(t)
 		p := params(t)

@@ -22,7 +22,7 @@ func TestDebiansAgent(t *testing.T) {
 	c, port, skip := new(crashes), freePort(t), skip()
 	skip["check changes nothing"] = "its monitor looks whether this very machine would dump, and asks nobody"
 	fencetest.Run(t, fencetest.Harness{
-		Method: c.method(p.Method(Method())), Peer: "an own sender, fence_kdump's messages", Many: 20,
+		Method: c.method(p.Method(Method())), Peer: "an own sender, fence_kdump's messages", Crowd: crowd,
 		Skip: skip, Theirs: true, Slow: true, Serial: true,
 		Start: c.start(port, true, func(*testing.T) map[string]string { return plainParams(port) }),
 	})

@@ -220,33 +220,48 @@ func TestOffIsProven(t *testing.T) {
 		t.Member = true // node 0
 		return open(t, v)
 	}
+	start := func(machines []*fencetest.Machine) (peers []fencetest.Peer) {
+		mu.Lock()
+		defer mu.Unlock()
+		f := &fake{wwid: fmt.Sprintf("eui.%016x", len(hosts)+1), kind: allRegistrants, lasting: true}
+		own := newHost(0, f)
+		hosts[f.wwid] = own
+		f.hosts = []registered{{own, reserve.KeyOf("c", 0)}}
+		owner := map[reserve.Key]*fencetest.Machine{}
+		for _, each := range machines {
+			h, key := newHost(each.Node(), f), reserve.KeyOf("c", each.Node())
+			f.hosts, owner[key] = append(f.hosts, registered{h, key}), each
+			peers = append(peers, fencetest.Peer{Params: map[string]string{"namespaces": f.wwid}, Running: h.writes})
+		}
+		f.deaf = func(theirs reserve.Key) bool {
+			_ = owner[theirs].SetOn(false)
+			on, err := owner[theirs].On()
+			return on || err != nil
+		}
+		f.broken = func() bool {
+			broken := false
+			f.hosts = slices.DeleteFunc(f.hosts, func(r registered) bool {
+				machine := owner[r.key]
+				if machine == nil {
+					return false
+				}
+				on, err := machine.On()
+				broken = broken || err != nil
+				return err == nil && !on
+			})
+			return broken
+		}
+		return peers
+	}
 	fencetest.Run(t, fencetest.Harness{
 		Method: m,
 		Peer:   "a namespace of the tests' own",
-		Many:   20,
 		Skip:   map[string]string{"off and on again": "only the node itself can register again: TestAFencedNodeWritesNoMore"},
-		Start: func(t *testing.T, machine *fencetest.Machine) fencetest.Peer {
-			mu.Lock()
-			f := &fake{wwid: fmt.Sprintf("eui.%016x", len(hosts)+1), kind: allRegistrants, lasting: true}
-			a, b := newHost(0, f), newHost(1, f)
-			hosts[f.wwid] = a
-			mu.Unlock()
-			gone := reserve.KeyOf("c", 1)
-			f.hosts = []registered{{a, reserve.KeyOf("c", 0)}, {b, gone}}
-			f.deaf = func() bool {
-				_ = machine.SetOn(false)
-				on, err := machine.On()
-				return on || err != nil
-			}
-			f.broken = func() bool {
-				on, err := machine.On()
-				if err == nil && !on {
-					f.hosts = slices.DeleteFunc(f.hosts, func(r registered) bool { return r.key == gone })
-				}
-				return err != nil
-			}
-			return fencetest.Peer{Params: map[string]string{"namespaces": f.wwid}}
+		Start: func(_ *testing.T, machine *fencetest.Machine) fencetest.Peer {
+			return start([]*fencetest.Machine{machine})[0]
 		},
+		Together: func(_ *testing.T, machines []*fencetest.Machine) []fencetest.Peer { return start(machines) },
+		Crowd:    "registrations with one namespace",
 	})
 }
 

@@ -21,7 +21,7 @@ type fake struct {
 	lasting   bool
 	noPersist bool
 	wide      bool // its hosts have identifiers of 128 bits
-	deaf      func() bool
+	deaf      func(theirs reserve.Key) bool
 	broken    func() bool
 	aborted   int
 }
@@ -127,7 +127,7 @@ func (f *fake) register(h *host, at int, c *command, current, key reserve.Key) s
 }
 
 func (f *fake) preempt(key reserve.Key) status {
-	if f.deaf != nil && f.deaf() {
+	if f.deaf != nil && f.deaf(key) {
 		return statusGood
 	}
 	before := len(f.hosts)

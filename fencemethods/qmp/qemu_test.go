@@ -31,6 +31,8 @@ var (
 	// inc word [0x7e00]; mov ax,0x0301; mov bx,0x7e00; mov cx,2; mov dx,0x80; int 0x13.
 	writer = []byte("\x31\xc0\x8e\xd8\x8e\xc0\x8e\xd0\xbc\x00\x7c" +
 		"\xff\x06\x00\x7e\xb8\x01\x03\xbb\x00\x7e\xb9\x02\x00\xba\x80\x00\xcd\x13\xeb\xec")
+	// sleeper waits for what never comes, and takes no time of a processor: cli; hlt; jmp -2.
+	sleeper = []byte("\xfa\xf4\xeb\xfd")
 	// leaver switches the machine off: mov dx,0x604; mov ax,0x2000; out dx,ax; jmp $.
 	leaver = []byte("\xba\x04\x06\xb8\x00\x20\xef\xeb\xfe")
 )

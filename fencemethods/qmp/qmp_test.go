@@ -25,20 +25,36 @@ func TestMain(m *testing.M) {
 }
 
 func TestOffIsProvenOverTCP(t *testing.T) {
-	fencetest.Run(t, fencetest.Harness{Method: Method(), Peer: "an own monitor, TCP", Start: start("tcp4"), Many: 100})
+	fencetest.Run(t, fencetest.Harness{Method: Method(), Peer: "an own monitor, TCP", Start: start("tcp4"), Crowd: "of the tests' own monitors"})
 }
 
 func TestOffIsProvenOverAUnixSocket(t *testing.T) {
-	fencetest.Run(t, fencetest.Harness{Method: Method(), Peer: "an own monitor, Unix socket", Many: 100, Start: func(t *testing.T, m *fencetest.Machine) fencetest.Peer {
-		q := startMonitor(t, "unix", m)
-		return fencetest.Peer{
-			Params:  params(q.addr),
-			Absent:  map[string]string{"monitor": filepath.Join(t.TempDir(), "none")},
-			Restart: q.restart,
-			Foreign: foreign,
-			Stream:  true,
-		}
-	}})
+	fencetest.Run(t, fencetest.Harness{
+		Method: Method(), Peer: "an own monitor, Unix socket", Together: startQEMUs, Crowd: "QEMUs",
+		Start: func(t *testing.T, m *fencetest.Machine) fencetest.Peer {
+			q := startMonitor(t, "unix", m)
+			return fencetest.Peer{
+				Params:  params(q.addr),
+				Absent:  map[string]string{"monitor": filepath.Join(t.TempDir(), "none")},
+				Restart: q.restart,
+				Foreign: foreign,
+				Stream:  true,
+			}
+		},
+	})
+}
+
+// startQEMUs has each machine be a virtual one. It obeys at once, whatever the machine's manners are.
+func startQEMUs(t *testing.T, machines []*fencetest.Machine) (peers []fencetest.Peer) {
+	t.Helper()
+	for _, m := range machines {
+		id := fmt.Sprintf("123e4567-e89b-12d3-a456-%012d", m.Node())
+		q := startQEMU(t, "unix", sleeper, "-uuid", id)
+		p := params(q.addr)
+		p["uuid"] = id
+		peers = append(peers, fencetest.Peer{Params: p, Running: func() bool { return q.status().Running }})
+	}
+	return peers
 }
 
 // start makes a harness of a monitor with a wire before it.

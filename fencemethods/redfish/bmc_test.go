@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 
 func TestOffIsProvenWithBasicAuthentication(t *testing.T) {
 	fencetest.Run(t, fencetest.Harness{
-		Method: Method(), Peer: "an own server, Basic", Start: start(redfishd.Habits{}, nil), Many: 100,
+		Method: Method(), Peer: "an own server, Basic", Crowd: "servers", Start: start(redfishd.Habits{}, nil),
 	})
 }
 
@@ -48,7 +48,8 @@ func TestOffIsProvenWithBasicAuthentication(t *testing.T) {
 func TestOffIsProvenWithSessions(t *testing.T) {
 	habits := redfishd.Habits{NoBasic: true, Slash: true, Whole: true}
 	fencetest.Run(t, fencetest.Harness{
-		Method: Method(), Peer: "an own server, sessions", Start: start(habits, map[string]string{"auth": "session"}), Many: 10,
+		Method: Method(), Peer: "an own server, sessions", Crowd: "servers with sessions",
+		Start: start(habits, map[string]string{"auth": "session"}),
 	})
 }
 

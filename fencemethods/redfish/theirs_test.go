@@ -25,7 +25,7 @@ func TestDebiansAgent(t *testing.T) {
 	fencetest.Theirs(t, p.Name)
 	ours := start(redfishd.Habits{}, nil)
 	fencetest.Run(t, fencetest.Harness{
-		Method: p.Method(Method()), Peer: "an own server, Basic", Many: 20, Theirs: true, Slow: true,
+		Method: p.Method(Method()), Peer: "an own server, Basic", Crowd: "servers", Theirs: true, Slow: true,
 		Start: func(t *testing.T, m *fencetest.Machine) fencetest.Peer {
 			peer := ours(t, m)
 			delete(peer.Wrong, "other certificate")

@@ -5,6 +5,7 @@ package relay_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"net/netip"
 	"strconv"
@@ -30,18 +31,14 @@ const (
 	patience     = 20 * time.Second
 )
 
-// The suite opens its devices for this node.
-const clusterConf = `cluster:
-	name = c
-	node_count = 1
-
-node:
-	cluster = c
-	name = node1
-	number = 1
-	ip_address = 192.0.2.1
-	ip_port = 7777
-`
+// clusterConf is that of nodes with these numbers.
+func clusterConf(nodes ...uint8) string {
+	text := fmt.Sprintf("cluster:\n\tname = c\n\tnode_count = %d\n", len(nodes))
+	for _, n := range nodes {
+		text += fmt.Sprintf("\nnode:\n\tcluster = c\n\tname = node%d\n\tnumber = %d\n\tip_address = 192.0.2.%d\n\tip_port = 7777\n", n, n, n)
+	}
+	return text
+}
 
 // A fencer is a relay, with its own configuration, that can be restarted.
 type fencer struct {
@@ -56,8 +53,13 @@ type fencer struct {
 // startFencer starts a relay whose fence.conf for node1 has these lines.
 func startFencer(t *testing.T, lines string) *fencer {
 	t.Helper()
-	cfg, err := config.Parse(config.File{Name: "cluster.conf", Text: clusterConf},
-		config.File{Name: "fence.conf", Text: "fence:\n\tnode = node1\n" + lines}, setup.Schema())
+	return startRelay(t, clusterConf(1), "fence:\n\tnode = node1\n"+lines)
+}
+
+func startRelay(t *testing.T, cluster, fence string) *fencer {
+	t.Helper()
+	cfg, err := config.Parse(config.File{Name: "cluster.conf", Text: cluster},
+		config.File{Name: "fence.conf", Text: fence}, setup.Schema())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +137,7 @@ func within(t *testing.T, d time.Duration) context.Context {
 // between the node and the relay.
 func TestOffIsProven(t *testing.T) {
 	fencetest.Run(t, fencetest.Harness{
-		Method: relay.Method(), Peer: "o2fence-relay and ipmi_sim", Many: 10,
+		Method: relay.Method(), Peer: "o2fence-relay and ipmi_sim", Together: startRack, Crowd: "ipmi_sims behind one o2fence-relay",
 		Start: func(t *testing.T, m *fencetest.Machine) fencetest.Peer {
 			f := startFencer(t, ipmi(t, startBMC(t, m).Addr()))
 			w, err := wire.New(f.addr)
@@ -154,6 +156,21 @@ func TestOffIsProven(t *testing.T) {
 			}
 		},
 	})
+}
+
+// startRack is one relay for many machines, each of which has a BMC.
+func startRack(t *testing.T, machines []*fencetest.Machine) (peers []fencetest.Peer) {
+	var nodes []uint8
+	var fence strings.Builder
+	for _, m := range machines {
+		nodes = append(nodes, m.Node())
+		fmt.Fprintf(&fence, "fence:\n\tnode = %s\n%s\n", m.Target().Name, ipmi(t, startBMC(t, m).Addr()))
+	}
+	f := startRelay(t, clusterConf(nodes...), fence.String())
+	for range machines {
+		peers = append(peers, fencetest.Peer{Params: params(t, f.addr)})
+	}
+	return peers
 }
 
 // Of two relays one is enough, whichever it is.
@@ -272,7 +289,7 @@ func TestAConfigurationThatIsNoneForARelayIsRefused(t *testing.T) {
 		"\tmethod = watchdog\n": serving.ErrNothing,
 		"\tmethod = relay\n\taddrs = 192.0.2.5\n\tkey_file = " + key + "\n": serving.ErrRelayed,
 	} {
-		cfg, err := config.Parse(config.File{Name: "cluster.conf", Text: clusterConf},
+		cfg, err := config.Parse(config.File{Name: "cluster.conf", Text: clusterConf(1)},
 			config.File{Name: "fence.conf", Text: "fence:\n\tnode = node1\n" + lines}, setup.Schema())
 		if err != nil {
 			t.Fatal(err)

@@ -24,7 +24,7 @@ func harness(t *testing.T) fencetest.Harness {
 		next <- i
 	}
 	return fencetest.Harness{
-		Method: Method(), Peer: "a loop device", Many: 100,
+		Method: Method(), Peer: "a loop device", Crowd: "slots of one disk",
 		Start: func(t *testing.T, m *fencetest.Machine) fencetest.Peer {
 			slot := <-next
 			name := fmt.Sprintf("suite%d", slot)

@@ -23,7 +23,7 @@ func TestDebiansSender(t *testing.T) {
 	fencetest.Theirs(t, "sbd")
 	h := harness(t)
 	h.Skip["deadline is kept"] = noDeadline
-	h.Method, h.Theirs, h.Slow, h.Many = p.Method(h.Method), true, true, 20
+	h.Method, h.Theirs, h.Slow = p.Method(h.Method), true, true
 	h.Skip["off and on again"] = "it sends, and reads no state"
 	h.Skip["check changes nothing"] = "it sends, and checks nothing"
 	fencetest.Run(t, h)
@@ -40,6 +40,6 @@ func TestDebiansAgent(t *testing.T) {
 	fencetest.Theirs(t, p.Name)
 	h := harness(t)
 	h.Skip["deadline is kept"] = noDeadline
-	h.Method, h.Theirs, h.Slow, h.Many = p.Method(h.Method), true, true, 20
+	h.Method, h.Theirs, h.Slow = p.Method(h.Method), true, true
 	fencetest.Run(t, h)
 }

@@ -24,9 +24,9 @@ type lun struct {
 	lasting    bool // APTPL of the last registration
 
 	noAbort, noPersist, noReserve bool
-	aborted                       int         // how often the commands of a node were ended
-	deaf                          func() bool // PREEMPT answers and does nothing
-	broken                        func() bool // READ KEYS fails
+	aborted                       int                           // how often the commands of a node were ended
+	deaf                          func(theirs reserve.Key) bool // PREEMPT answers and does nothing
+	broken                        func() bool                   // READ KEYS fails
 }
 
 type registration struct {
@@ -179,7 +179,7 @@ func (l *lun) change(c *command, n *nexus) {
 }
 
 func (l *lun) preempt(c *command, n *nexus, theirs reserve.Key, abort bool) {
-	if l.deaf != nil && l.deaf() {
+	if l.deaf != nil && l.deaf(theirs) {
 		return
 	}
 	if !slices.ContainsFunc(l.keys, func(r registration) bool { return r.key == theirs }) {

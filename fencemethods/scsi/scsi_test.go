@@ -163,7 +163,7 @@ func TestEveryPathHasToShowIt(t *testing.T) {
 		b.paths[disk1] = append(b.paths[disk1], other.path("sdb"))
 		a.join(t, nil)
 		b.join(t, nil)
-		other.deaf = func() bool { return true }
+		other.deaf = func(reserve.Key) bool { return true }
 		d := a.device(t, 2, map[string]string{"paths": paths})
 		wantError(t, d.Off(within(t, time.Second)), fencemethods.ErrNotOff, "is registered")
 		wantState(t, d, fencemethods.On)

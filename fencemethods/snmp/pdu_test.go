@@ -7,6 +7,7 @@ import (
 	"flag"
 	"maps"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -136,6 +137,28 @@ func start(model string, credentials func(testing.TB, *snmpd.Config) login) func
 		}
 	}
 }
+
+// strips makes what a hundred machines need: strips of 24 outlets.
+func strips(model string, credentials func(testing.TB, *snmpd.Config) login) func(*testing.T, []*fencetest.Machine) []fencetest.Peer {
+	return func(t *testing.T, machines []*fencetest.Machine) (peers []fencetest.Peer) {
+		kind, _ := findTable(model)
+		for strip := range slices.Chunk(machines, outletsOfAStrip) {
+			outlets := map[outlet]power{}
+			for i, m := range strip {
+				outlets[outlet{1, i + 1}] = m
+			}
+			c := pdu(kind, outlets)
+			l := credentials(t, &c)
+			port := int(startPDU(t, c).Addr().Port())
+			for i := range strip {
+				peers = append(peers, fencetest.Peer{Params: with(l.params, where(port, model, strconv.Itoa(i+1)))})
+			}
+		}
+		return peers
+	}
+}
+
+const outletsOfAStrip = 24
 
 // A login is how to get at a power strip, and how not.
 type login struct {

@@ -20,24 +20,30 @@ import (
 )
 
 func TestOffIsProvenByVersion1(t *testing.T) {
-	fencetest.Run(t, fencetest.Harness{Method: Method(), Peer: "snmpd as an APC rPDU, version 1", Start: start("apc-rpdu", byCommunity("1")), Many: 3})
+	conformance(t, "snmpd as an APC rPDU, version 1", "apc-rpdu", byCommunity("1"))
 }
 
 func TestOffIsProvenByVersion2c(t *testing.T) {
-	fencetest.Run(t, fencetest.Harness{Method: Method(), Peer: "snmpd as an APC rPDU, version 2c", Start: start("apc-rpdu", byCommunity("2c")), Many: 100})
+	conformance(t, "snmpd as an APC rPDU, version 2c", "apc-rpdu", byCommunity("2c"))
 }
 
 // Of all models this one is told apart by the least: off is 0, on is 1.
 func TestOffIsProvenOfAnEaton(t *testing.T) {
-	fencetest.Run(t, fencetest.Harness{Method: Method(), Peer: "snmpd as an Eaton, version 2c", Start: start("eaton-managed", byCommunity("2c")), Many: 3})
+	conformance(t, "snmpd as an Eaton, version 2c", "eaton-managed", byCommunity("2c"))
 }
 
 func TestOffIsProvenByVersion3(t *testing.T) {
+	conformance(t, "snmpd as an APC rPDU, version 3", "apc-rpdu", byUser("sha", "SHA", "aes", "AES"))
+}
+
+func conformance(t *testing.T, peer, model string, credentials func(testing.TB, *snmpd.Config) login) {
 	fencetest.Run(t, fencetest.Harness{
-		Method: Method(), Peer: "snmpd as an APC rPDU, version 3",
-		Start: start("apc-rpdu", byUser("sha", "SHA", "aes", "AES")), Many: 100,
+		Method: Method(), Peer: peer, Start: start(model, credentials),
+		Together: strips(model, credentials), Crowd: crowd,
 	})
 }
+
+const crowd = "outlets of strips that have 24 each"
 
 // A socket is a power that can be stubborn. Unlike fencetest.Machine, there are several at a device.
 type socket struct {

@@ -23,6 +23,7 @@ func TestDebiansAgent(t *testing.T) {
 	fencetest.Theirs(t, p.Name)
 	fencetest.Run(t, fencetest.Harness{
 		Method: p.Method(Method()), Peer: "snmpd as an APC rPDU, version 2c",
-		Start: start("apc-rpdu", byCommunity("2c")), Many: 20, Theirs: true, Slow: true,
+		Start: start("apc-rpdu", byCommunity("2c")), Theirs: true, Slow: true,
+		Together: strips("apc-rpdu", byCommunity("2c")), Crowd: crowd,
 	})
 }

@@ -75,6 +75,23 @@ func TestALieIsFoundOut(t *testing.T) {
 	}
 }
 
+func TestWhatEachSuiteHasShownIsTold(t *testing.T) {
+	of := func(texts ...string) (c column) {
+		for _, text := range texts {
+			c.suites = append(c.suites, Suite{Cases: map[string]Result{"a": {Passed, text}}})
+		}
+		return c
+	}
+	if got := of("three", "ten", "ten").result("a"); got != (Result{Passed, "three; ten"}) {
+		t.Errorf("%+v", got)
+	}
+	some := of("three", "ten")
+	some.suites[1].Cases["a"] = Result{Failed, "no way"}
+	if got := some.result("a"); got != (Result{Failed, "no way"}) {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestWhatIsHeardOfATestIsItsResult(t *testing.T) {
 	all, err := hear([]byte(strings.Join([]string{
 		`{"Action":"attr","Test":"TestX","Key":"method","Value":"pdu"}`,
@@ -86,6 +103,9 @@ func TestWhatIsHeardOfATestIsItsResult(t *testing.T) {
 		`{"Action":"skip","Test":"TestX/b"}`,
 		`{"Action":"attr","Test":"TestX/c","Key":"case","Value":"c"}`,
 		`{"Action":"pass","Test":"TestX/c"}`,
+		`{"Action":"attr","Test":"TestX/d","Key":"case","Value":"d"}`,
+		`{"Action":"attr","Test":"TestX/d","Key":"note","Value":"a hundred of them"}`,
+		`{"Action":"pass","Test":"TestX/d"}`,
 	}, "\n")))
 	if err != nil {
 		t.Fatal(err)
@@ -94,7 +114,7 @@ func TestWhatIsHeardOfATestIsItsResult(t *testing.T) {
 	if err != nil || s.Method != "pdu" {
 		t.Fatalf("%+v, %v", s, err)
 	}
-	for name, want := range map[string]Result{"a": {Failed, "no | way"}, "b": {Skipped, "cannot"}, "c": {Passed, ""}} {
+	for name, want := range map[string]Result{"a": {Failed, "no | way"}, "b": {Skipped, "cannot"}, "c": {Passed, ""}, "d": {Passed, "a hundred of them"}} {
 		if s.Cases[name] != want {
 			t.Errorf("%s: %+v, want %+v", name, s.Cases[name], want)
 		}

@@ -36,7 +36,7 @@ type Suite struct {
 // A Result is that of a case.
 type Result struct {
 	Outcome Outcome `json:"outcome"`
-	Text    string  `json:"text,omitempty"` // why it was skipped, or what went wrong
+	Text    string  `json:"text,omitempty"` // why it was skipped, what went wrong, or what else there is to say
 }
 
 // An Outcome is how a case ends.

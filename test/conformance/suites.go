@@ -198,7 +198,7 @@ func (t *test) result() Result {
 	case t.attrs["lie"] != "":
 		return Result{Lied, ""}
 	case t.action == "pass":
-		return Result{Passed, ""}
+		return Result{Passed, t.attrs["note"]}
 	case t.action == "skip" && t.attrs["reason"] != "":
 		return Result{Skipped, t.attrs["reason"]}
 	case t.action == "skip":

@@ -27,6 +27,11 @@ the server and the wire to it are made to fail in all the ways devices do. In ea
 compares what the method says with what the machine did. Besides, a method's errors must tell the
 cause and what to do, and come by the deadline, give or take a tenth.
 
+With a hundred nodes at once the bridge's own dispatcher is given a hundred orders, and no fence begins
+before all have been taken. Each machine goes off at a moment of its own; one after the other they would
+take longer than each is given, which is 40 s, or 10 minutes for programs. Three more machines, of which
+the devices know, are not to be fenced: they have to run on.
+
 - *yes*: the method did what is due in that case: it fenced, or failed for the right reason.
 - *–* with a note: the device cannot be in that case, or the case is shown by other tests.
 - *no*: it did not fence though it could have, or failed in another way.
@@ -128,7 +133,8 @@ func (r Results) table(b *strings.Builder, theirs bool) {
 	b.WriteString(".\n")
 }
 
-// result is the worst of a method's suites. What only some of them can show counts as shown.
+// result is the worst of a method's suites. What only some of them can show counts as shown, and what
+// each has shown is told.
 func (c column) result(name string) Result {
 	rank := []Outcome{Skipped, Passed, Failed, Lied}
 	worst := Result{Outcome: Skipped, Text: "was not tried"}
@@ -137,8 +143,11 @@ func (c column) result(name string) Result {
 		if !ok {
 			r = Result{Skipped, "was not tried"}
 		}
-		if i == 0 || slices.Index(rank, r.Outcome) > slices.Index(rank, worst.Outcome) {
+		switch {
+		case i == 0 || slices.Index(rank, r.Outcome) > slices.Index(rank, worst.Outcome):
 			worst = r
+		case r.Outcome == Passed && worst.Outcome == Passed && !strings.Contains(worst.Text, r.Text):
+			worst.Text += "; " + r.Text
 		}
 	}
 	return worst
