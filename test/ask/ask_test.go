@@ -5,7 +5,6 @@
 package ask
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -113,7 +112,26 @@ type admin struct {
 	space   *netns.Space
 	socket  string
 	program *exec.Cmd
-	said    bytes.Buffer
+	said    said
+}
+
+// A said is what a program has written, and goes on writing.
+type said struct {
+	mu   sync.Mutex
+	text []byte
+}
+
+func (s *said) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.text = append(s.text, p...)
+	return len(p), nil
+}
+
+func (s *said) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return string(s.text)
 }
 
 func (f *fixture) newAdmin(name string, space *netns.Space) *admin {
@@ -123,7 +141,6 @@ func (f *fixture) newAdmin(name string, space *netns.Space) *admin {
 // listen starts the listener, and waits until it takes calls. It ends with the test.
 func (a *admin) listen() {
 	a.f.t.Helper()
-	a.said.Reset()
 	a.program = a.space.Command(a.f.program, "listen", "--desk="+a.socket, "--key-file="+filepath.Join(a.f.dir, "ask.key"))
 	a.program.Stdout, a.program.Stderr = &a.said, os.Stderr
 	if err := a.program.Start(); err != nil {
@@ -326,8 +343,11 @@ func TestAnAdministratorOnAnotherMachineConfirms(t *testing.T) {
 	if a := <-k.answers; a.Request != 9 || a.Errno != 0 || a.Errmsg != "here@"+host+": I stand before it" {
 		t.Errorf("the kernel is told %+v", a)
 	}
+	f.ben.until("ben's listener says how it ended", func() bool {
+		return strings.Contains(f.ben.said.String(), "over: declined by ann@")
+	})
 	f.ben.kill(syscall.SIGTERM)
-	if said := f.ben.said.String(); !strings.Contains(said, "over: declined by ann@") || strings.Contains(said, testKey) {
+	if said := f.ben.said.String(); strings.Contains(said, testKey) {
 		t.Errorf("ben's listener said\n%s", said)
 	}
 }
