@@ -81,13 +81,19 @@ func besideTimer(do func()) (machine time.Duration) {
 	var over atomic.Bool
 	var timer sync.WaitGroup
 	before := waits()
+	running := make(chan bool, 1)
 	timer.Go(func() {
 		for !over.Load() {
 			start := time.Now()
+			select {
+			case running <- true:
+			default:
+			}
 			time.Sleep(tick)
 			machine = max(machine, time.Since(start)-tick)
 		}
 	})
+	<-running
 	func() {
 		defer timer.Wait() // also where do ends the test
 		defer over.Store(true)

@@ -94,13 +94,28 @@ func Truncate(p Packet) {
 
 // Corrupt returns a Fault that changes the last byte of the first answer, and of one in four after it.
 // Which ones seems random, as with Lossy: every fourth would be the same message of a set-up again and
-// again, and no longer damage but what the device always says.
+// again, and no longer damage but what the device always says. For the same reason the answer that comes
+// after a damaged one, and is another, is whole: where nothing is signed, two that are damaged alike are
+// two that agree. One that is the same again may be damaged again.
 func Corrupt() Fault {
 	var mu sync.Mutex
+	var damaged, spared []byte // the last one that was, as it was before, and the one after it
 	dice := rand.New(rand.NewPCG(1, 4))
 	return func(p Packet) {
+		if !p.Answer {
+			p.Pass()
+			return
+		}
 		mu.Lock()
-		hit := p.Answer && (p.N == 0 || dice.IntN(4) == 0)
+		hit := p.N == 0 || dice.IntN(4) == 0
+		switch {
+		case damaged != nil && !bytes.Equal(damaged, p.Data):
+			hit, damaged, spared = false, nil, bytes.Clone(p.Data)
+		case spared != nil && bytes.Equal(spared, p.Data):
+			hit = false
+		case hit:
+			damaged, spared = bytes.Clone(p.Data), nil
+		}
 		mu.Unlock()
 		if !hit {
 			p.Pass()

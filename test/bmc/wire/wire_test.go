@@ -98,6 +98,30 @@ func TestFaultsAreWhatTheySay(t *testing.T) {
 	}
 }
 
+// Two answers that are damaged alike would be two that agree. One that is repeated is no other answer.
+func TestTheAnswerAfterADamagedOneIsWhole(t *testing.T) {
+	const answers, times = 100, 2
+	fault, damaged, last := Corrupt(), 0, -times
+	for n := range answers * times {
+		answer := n / times
+		p := Packet{Answer: true, N: n, Data: []byte{byte(answer), 0}}
+		p.deliver = func(b []byte) {
+			if b[1] == 0 {
+				return
+			}
+			damaged++
+			if last == answer-1 {
+				t.Errorf("answers %d and %d are damaged", last, answer)
+			}
+			last = answer
+		}
+		fault(p)
+	}
+	if damaged < answers/10 {
+		t.Errorf("%d are damaged", damaged)
+	}
+}
+
 func TestATapePlaysWhatItRecorded(t *testing.T) {
 	var tape Tape
 	w := startEcho(t)
