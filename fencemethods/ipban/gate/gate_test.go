@@ -283,6 +283,10 @@ func TestAFilterThatFallsDuringTheProofProvesNothing(t *testing.T) {
 	if err := x.node(0).prove(x.within(patience)); !errors.Is(err, errAltered) {
 		t.Errorf("it stands again: %v, want %v", err, errAltered)
 	}
+	x.target = meddler(func() { _ = os.Remove(x.state) })
+	if err := x.node(0).prove(x.within(patience)); !errors.Is(err, errNotKept) {
+		t.Errorf("it would be let in by a restart: %v, want %v", err, errNotKept)
+	}
 	x.target = meddler(func() {})
 	x.mustOff(0)
 }
