@@ -123,6 +123,21 @@ func TestADiskThatHangsDoesNotHoldUpTheOthers(t *testing.T) {
 	}
 }
 
+// The others say nothing, and do not fail: there is time for msgwait on the one, and that is no proof.
+func TestMsgwaitOnOneDiskOfThreeIsNoProof(t *testing.T) {
+	d := openDevice(t, nil, newDisk(t, "node2"), newDisk(t, "node2"), newDisk(t, "node2"))
+	hang(d, 1)
+	hang(d, 2)
+	start := time.Now()
+	wantError(t, d.Off(within(t, 2*msgwaitTest+2*time.Second)), fencemethods.ErrUnreachable, "no answer")
+	if took := time.Since(start); took < msgwaitTest || !d.disks[0].aged(msgwaitTest) {
+		t.Errorf("took %v: the one disk was not waited for", took)
+	}
+	if state, err := d.Status(within(t, 2*time.Second)); state != fencemethods.Unknown {
+		t.Errorf("Status = %v, %v", state, err)
+	}
+}
+
 // hang makes a disk's I/O seem to be under way for ever. A disk that hangs cannot be had without a
 // device mapper; what the kernel would do is what it does here: nothing.
 func hang(d *device, i int) { d.disks[i].began = time.Now() }
