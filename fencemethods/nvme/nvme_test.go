@@ -179,6 +179,12 @@ func TestAKeyThatIsMissingProvesNothingWithoutAReservation(t *testing.T) {
 	if !b.writes() {
 		t.Error("the fake is wrong")
 	}
+	for kind := byte(1); kind <= 6; kind++ {
+		if f.kind = kind; kind != allRegistrants {
+			wantState(t, d, fencemethods.Unknown)
+			wantError(t, d.Off(within(t, time.Minute)), fencemethods.ErrRefused, "not Write Exclusive - All Registrants")
+		}
+	}
 }
 
 func TestWhatTheStorageCannotDoIsSaid(t *testing.T) {
