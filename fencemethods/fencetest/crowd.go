@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -28,6 +29,7 @@ const (
 	// need longer than crowdTime.
 	step      = 10 * time.Millisecond
 	crowdTime = 40 * time.Second // that the kernel gives each
+	slowest   = 2                // times as long for both
 
 	// slowCrowdTime is for programs, which take seconds of a processor's time, and share those that there are.
 	slowCrowdTime = 10 * time.Minute
@@ -65,24 +67,37 @@ func isBystander(i, all int) bool { return i == 0 || i == all/2 || i == all-1 }
 // goes off at a moment of its own, so that who reads another's state is found out, and some machines are
 // not fenced at all: nobody may touch them.
 func aHundredNodesAtOnce(x *trial) {
-	all := x.crowd()
-	k := newCrowdKernel(x, all)
-	began := time.Now()
-	k.fence()
-	x.Logf("%d nodes in %v", k.ordered, time.Since(began).Round(time.Millisecond))
-	for i, each := range all {
-		node := uint32(each.machine.Node())
+	for slower := 1; ; slower *= 2 {
+		all := x.crowd()
+		k := newCrowdKernel(x, all, slower)
+		began := time.Now()
+		machine := besideTimer(k.fence)
+		x.Logf("%d nodes in %v", k.ordered, time.Since(began).Round(time.Millisecond))
+		k.mustNotLie(all)
+		// Where the machine that has all these servers is late itself, all is done once more, and slower.
+		if len(k.failures) == 0 || x.Failed() || machine <= k.time/20 || slower == slowest {
+			for _, node := range slices.Sorted(maps.Keys(k.failures)) {
+				x.Error(k.failures[node])
+			}
+			return
+		}
+		x.Logf("%v were not enough for %d nodes, for the machine was late by up to %v", k.time, len(k.failures), machine)
+	}
+}
+
+// mustNotLie looks at what must be true however little time there was.
+func (k *crowdKernel) mustNotLie(all []*trial) {
+	for i, x := range all {
+		node := uint32(x.machine.Node())
 		switch {
 		case k.lies[node]:
 			x.Attr("lie", "yes")
 			x.Errorf("FALSE SUCCESS: node %d was on", node)
-		case k.failures[node] != "":
-			x.Error(k.failures[node])
 		case !isBystander(i, len(all)):
-		case !each.isOn() || each.machine.record().commands != 0:
+		case !x.isOn() || x.machine.record().commands != 0:
 			x.Errorf("node %d was switched off, which nobody had ordered", node)
 		default:
-			each.mustNotBeOff()
+			x.mustNotBeOff()
 		}
 	}
 }
@@ -113,6 +128,7 @@ type crowdKernel struct {
 	nodes   []dispatch.Node
 	orders  chan kernel.Initiate
 	ordered int
+	time    time.Duration  // that each is given
 	began   sync.WaitGroup // the fences that are ordered
 	ended   sync.WaitGroup
 
@@ -134,9 +150,9 @@ func (s starter) Off(ctx context.Context) error {
 	return s.Device.Off(ctx)
 }
 
-func newCrowdKernel(x *trial, all []*trial) *crowdKernel {
+func newCrowdKernel(x *trial, all []*trial, slower int) *crowdKernel {
 	k := &crowdKernel{
-		x: x, all: map[uint32]*trial{}, orders: make(chan kernel.Initiate),
+		x: x, time: x.crowdTime() * time.Duration(slower), all: map[uint32]*trial{}, orders: make(chan kernel.Initiate),
 		given: map[uint32]time.Time{}, failures: map[uint32]string{}, lies: map[uint32]bool{},
 	}
 	for i, each := range all {
@@ -147,7 +163,7 @@ func newCrowdKernel(x *trial, all []*trial) *crowdKernel {
 		}}})
 		if !isBystander(i, len(all)) {
 			k.ordered++
-			each.machine.behave(Manners{Slow: time.Duration(i*37%hundred) * step}) // neighbours are far apart
+			each.machine.behave(Manners{Slow: time.Duration(i*37%hundred*slower) * step}) // neighbours are far apart
 		}
 	}
 	k.began.Add(k.ordered)
@@ -187,7 +203,7 @@ func (k *crowdKernel) order(node uint32) {
 	ae.Uint32(uint16(uapi.AttrAttempt), 1)
 	ae.String(uint16(uapi.AttrMethod), k.x.harness.Method.Name)
 	ae.String(uint16(uapi.AttrReason), "missed 5 heartbeats")
-	ae.Uint32(uint16(uapi.AttrTimeoutMS), uint32(k.x.crowdTime().Milliseconds()))
+	ae.Uint32(uint16(uapi.AttrTimeoutMS), uint32(k.time.Milliseconds()))
 	ae.String(uint16(uapi.AttrParams), string(crowdParams(node)))
 	attrs, err := ae.Encode()
 	if err != nil {
@@ -224,7 +240,7 @@ func (k *crowdKernel) Fenced(_ context.Context, a *kernel.Answer) error {
 		k.failures[a.Node] = a.Errmsg
 	case on:
 		k.lies[a.Node] = true
-	case took > k.x.crowdTime():
+	case took > k.time:
 		k.failures[a.Node] = fmt.Sprintf("node %d was fenced after %v, when the kernel had gone on", a.Node, took)
 	}
 	return nil

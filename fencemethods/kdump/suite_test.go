@@ -4,8 +4,8 @@ package kdump
 
 import (
 	"context"
+	"net/netip"
 	"runtime"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -87,7 +87,8 @@ func (c *crashes) method(m fencemethods.Method) fencemethods.Method {
 // start makes a harness of a sender that runs in the kdump kernel of a machine.
 func (c *crashes) start(port int, plain bool, params func(*testing.T) map[string]string) func(*testing.T, *fencetest.Machine) fencetest.Peer {
 	return func(t *testing.T, m *fencetest.Machine) fencetest.Peer {
-		addr := "127.0.2." + strconv.Itoa(int(c.count.Add(1)))
+		n := c.count.Add(1)
+		addr := netip.AddrFrom4([4]byte{127, 0, byte(2 + n>>8), byte(n)}).String()
 		c.machines.Store(addr, m)
 		k := newKernel(t, addr, port, testKey, m.Node())
 		k.machine, k.plain = m, plain

@@ -24,14 +24,10 @@ func harness(t *testing.T) fencetest.Harness {
 		next <- i
 	}
 	return fencetest.Harness{
-		Method: Method(), Peer: "a loop device", Crowd: "slots of one disk",
+		Method: Method(), Peer: "a loop device", Together: startSlots, Crowd: "slots of one disk",
 		Start: func(t *testing.T, m *fencetest.Machine) fencetest.Peer {
-			slot := <-next
-			name := fmt.Sprintf("suite%d", slot)
-			disk.write(slotSector(slot), append([]byte{1}, name...))
-			follow(t, disk, slot, m)
 			return fencetest.Peer{
-				Params: params(name, disk),
+				Params: startSlot(t, disk, <-next, m),
 				Nowhere: func(testing.TB) map[string]map[string]string {
 					return map[string]map[string]string{"no such slot": {"slot": "node9"}}
 				},
@@ -48,6 +44,23 @@ func harness(t *testing.T) fencetest.Harness {
 			"power state unknown":              "a mailbox can be read or cannot",
 		},
 	}
+}
+
+// startSlot starts a node that has the slot, and returns the parameters that lead there.
+func startSlot(t *testing.T, k *testDisk, slot int, m *fencetest.Machine) map[string]string {
+	name := fmt.Sprintf("suite%d", slot)
+	k.write(slotSector(slot), append([]byte{1}, name...))
+	follow(t, k, slot, m)
+	return params(name, k)
+}
+
+// startSlots has all on one disk.
+func startSlots(t *testing.T, machines []*fencetest.Machine) (peers []fencetest.Peer) {
+	k := newDisk(t)
+	for slot, m := range machines {
+		peers = append(peers, fencetest.Peer{Params: startSlot(t, k, slot, m)})
+	}
+	return peers
 }
 
 // cutShort makes a disk that can be read as far as there are slots, and not be written where the
