@@ -86,6 +86,9 @@ func (s sysfs) open(wwid string) ([]bus, error) {
 			continue // a path of the kernel's own multipath, which has a file for all of them
 		}
 		path, err := openNode(s.root, name)
+		if errors.Is(err, unix.ENXIO) || errors.Is(err, unix.ENODEV) {
+			continue // no controller leads there now
+		}
 		if err != nil {
 			return paths, err
 		}

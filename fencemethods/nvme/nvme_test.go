@@ -6,6 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -374,4 +377,25 @@ func FuzzDecode(f *testing.F) {
 			t.Errorf("%+v, %v of %x", table, ok, p)
 		}
 	})
+}
+
+// A namespace that no controller leads to cannot be opened: that is one that is missing, and keeps nobody
+// from starting.
+func TestANamespaceThatIsDeadAtTheStartIsMissing(t *testing.T) {
+	root := t.TempDir()
+	const wwid = "uuid.5e0f0000-0000-4000-8000-000000000001"
+	for name, text := range map[string]string{"wwid": wwid + "\n", "dev": "259:0\n"} {
+		file := filepath.Join(root, "sys/block/nvme0n1", name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(text), 0o644), os.MkdirAll(root+"/dev", 0o755)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	socket, err := net.Listen("unix", root+"/dev/nvme0n1") // to open it is refused as that of a dead one
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	if found, err := (sysfs{root}).open(wwid); err != nil || len(found) != 0 {
+		t.Errorf("%v, %v", found, err)
+	}
 }

@@ -3,6 +3,7 @@
 package scsi
 
 import (
+	"errors"
 	"runtime"
 	"strconv"
 	"unsafe"
@@ -94,13 +95,31 @@ func (s sysfs) open(wwid string) ([]bus, error) {
 	var paths []bus
 	for _, name := range names {
 		file, err := reserve.OpenFile(s.root, name, bufferLen)
-		if err != nil {
+		switch {
+		case errors.Is(err, unix.ENXIO), errors.Is(err, unix.ENODEV):
+			paths = append(paths, &offline{file: name})
+		case err != nil:
 			return paths, err
+		default:
+			paths = append(paths, &node{File: file})
 		}
-		paths = append(paths, &node{File: file})
 	}
 	return paths, nil
 }
+
+// An offline path is one that the kernel had given up when it was to be opened. It counts as a path that
+// does not answer: a bridge that starts meanwhile has other work to do, too.
+type offline struct {
+	file string
+	data [bufferLen]byte
+}
+
+var errOffline = errors.New("was offline when it was to be opened")
+
+func (o *offline) name() string        { return o.file }
+func (o *offline) buffer() []byte      { return o.data[:] }
+func (o *offline) send(*command) error { return errOffline }
+func (o *offline) close() error        { return nil }
 
 func (n *node) name() string { return n.Name() }
 

@@ -12,6 +12,10 @@ var (
 		Kind: fencemethods.ErrUnreachable, Detail: "the disk does not answer",
 		Advice: "check the path; after a new login of iSCSI restart o2fenced",
 	}
+	failOffline = &reserve.Failure{
+		Kind: fencemethods.ErrUnreachable, Detail: "was dead when the configuration was read",
+		Advice: "check the path, and restart o2fenced when it is back",
+	}
 	failAnother = &reserve.Failure{
 		Kind: fencemethods.ErrRefused, Detail: "leads to another disk now",
 		Advice: "compare disks with /sys/block/*/device/wwid, and restart o2fenced",

@@ -4,6 +4,9 @@ package scsi
 
 import (
 	"errors"
+	"net"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -225,6 +228,35 @@ func TestWhatTheStorageCannotDoIsSaid(t *testing.T) {
 	}
 	l.noReserve = true
 	wantError(t, a.device(t, 1, volatile).On(within(t, time.Minute)), fencemethods.ErrRefused, "does not know persistent reservations")
+}
+
+// A path that the kernel has given up cannot even be opened. A bridge that starts meanwhile serves all the
+// same, and fences by the other paths where these suffice.
+func TestAPathThatIsDeadAtTheStartKeepsNobodyFromStarting(t *testing.T) {
+	root := t.TempDir()
+	for name, text := range map[string]string{"device/wwid": disk1 + "\n", "dev": "8:0\n"} {
+		file := filepath.Join(root, "sys/block/sdx", name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(text), 0o644), os.MkdirAll(root+"/dev", 0o755)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	socket, err := net.Listen("unix", root+"/dev/sdx") // to open it is refused as that of a dead disk
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	a, b := pair(t, 1, newLUN(disk1))
+	by := func(wwid string) ([]bus, error) {
+		dead, err := sysfs{root}.open(wwid)
+		live, _ := a.open(wwid)
+		return append(dead, live...), err
+	}
+	params := map[string]string{"disks": disk1}
+	wantError(t, open(t, 1, 2, params, by).Off(within(t, 300*time.Millisecond)), fencemethods.ErrUnreachable, "sdx: was dead")
+	params["paths"] = "answering"
+	if err := open(t, 1, 2, params, by).Off(within(t, time.Minute)); err != nil || b.writes() {
+		t.Errorf("%v; can write: %v", err, b.writes())
+	}
 }
 
 // A list that does not fit, or is cut short, may have the key in the part that is missing.

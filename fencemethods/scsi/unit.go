@@ -149,7 +149,10 @@ func (u *unit) send() *reserve.Failure {
 	var f *reserve.Failure
 	for range sendTries {
 		u.c.read = 0
-		if err := u.bus.send(&u.c); err != nil {
+		switch err := u.bus.send(&u.c); {
+		case err == errOffline:
+			return failOffline
+		case err != nil:
 			return failBus
 		}
 		var again bool
