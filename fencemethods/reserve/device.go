@@ -149,15 +149,33 @@ func (d *device) each(ctx context.Context, do func(context.Context, *disk) fault
 	return nil
 }
 
-// cutOff takes the key away from one disk, if it is there, and reads that it is gone.
+// cutOff takes the key away from one disk, if it is there, reads that it is gone, and has the disk store
+// that where it has to last.
 func (d *device) cutOff(ctx context.Context, k *disk) fault {
-	if f := d.judge(ctx, k); f.why != failThere {
+	f := d.judge(ctx, k)
+	if f.why == failThere {
+		if f = d.preempt(ctx, k); f.why == nil {
+			f = d.judge(ctx, k)
+		}
+	}
+	if f.why != nil || !d.options.Lasting {
 		return f
 	}
-	if f := d.preempt(ctx, k); f.why != nil {
+	return d.store(ctx, k)
+}
+
+// store has the disk store its table, and say so. That a key was taken away proves nothing of the kind:
+// Linux' target says that it has done it whether or not it could store it, and after its next start has
+// the key again. That holds for a key that was gone before, too.
+func (d *device) store(ctx context.Context, k *disk) fault {
+	f := d.any(ctx, k, prove)
+	if f.why != Conflict {
 		return f
 	}
-	return d.judge(ctx, k)
+	if g := d.judge(ctx, k); g.why != nil {
+		return g
+	}
+	return fault{f.where, failPath}
 }
 
 // judge reads a disk, and tells whether the node is cut off from it, and this one is not.
@@ -174,13 +192,26 @@ func (d *device) judge(ctx context.Context, k *disk) fault {
 // preempt does it by the first path that is allowed to. A conflict on all of them is no failure yet:
 // the key may have been taken away by somebody else, and so may this node's.
 func (d *device) preempt(ctx context.Context, k *disk) fault {
+	d.sent = true
+	f := d.any(ctx, k, preempt)
+	if f.why != Conflict {
+		return f
+	}
+	if g := d.judge(ctx, k); g.why != failThere {
+		return g
+	}
+	return fault{f.where, failPath}
+}
+
+// any gives the order by one path after the other, until it is carried out: a Conflict when none is
+// registered.
+func (d *device) any(ctx context.Context, k *disk, o order) fault {
 	var first fault
 	for i, p := range k.paths {
 		if p.busy {
 			continue
 		}
-		d.sent = true
-		if f := d.run(ctx, k.paths[i:i+1], preempt); f.why != nil {
+		if f := d.run(ctx, k.paths[i:i+1], o); f.why != nil {
 			return f
 		}
 		switch {
@@ -190,13 +221,7 @@ func (d *device) preempt(ctx context.Context, k *disk) fault {
 			first = fault{p.link.Name(), p.fault}
 		}
 	}
-	if first.why != Conflict {
-		return first
-	}
-	if f := d.judge(ctx, k); f.why != failThere {
-		return f
-	}
-	return fault{first.where, failPath}
+	return first
 }
 
 // enter registers this node with one disk by all paths, and proves that it is.

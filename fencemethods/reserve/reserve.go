@@ -95,7 +95,8 @@ type Link interface {
 	Read(mine, theirs Key) (Table, *Failure)
 	// Preempt takes a key away from all who have registered with it, and ends their commands.
 	Preempt(mine, theirs Key) *Failure
-	// Prove succeeds when this path is registered with that key. It changes nothing.
+	// Prove succeeds when this path is registered with that key, and the disk has stored all keys and
+	// the reservation, if it is to. It changes none of them.
 	Prove(mine Key) *Failure
 	// Register registers this path, whatever it was registered with.
 	Register(mine Key) *Failure

@@ -16,6 +16,10 @@ var (
 		Kind: fencemethods.ErrUnreachable, Detail: "was dead when the configuration was read",
 		Advice: "check the path, and restart o2fenced when it is back",
 	}
+	failNotStored = &reserve.Failure{
+		Kind: fencemethods.ErrUnreachable, Detail: "the disk could not store its reservations",
+		Advice: "check the storage's own disk; see persist in configuration.md",
+	}
 	failAnother = &reserve.Failure{
 		Kind: fencemethods.ErrRefused, Detail: "leads to another disk now",
 		Advice: "compare disks with /sys/block/*/device/wwid, and restart o2fenced",

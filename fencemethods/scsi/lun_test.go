@@ -24,6 +24,7 @@ type lun struct {
 	lasting    bool // APTPL of the last registration
 
 	noAbort, noPersist, noReserve bool
+	full                          bool                          // nothing can be stored; a PREEMPT says nothing of that
 	aborted                       int                           // how often the commands of a node were ended
 	deaf                          func(theirs reserve.Key) bool // PREEMPT answers and does nothing
 	broken                        func() bool                   // READ KEYS fails
@@ -165,6 +166,10 @@ func (l *lun) change(c *command, n *nexus) {
 			l.keys[at].key = other
 		case other != 0:
 			l.keys = append(l.keys, registration{n, other})
+		}
+		if l.full && lasting {
+			c.decline(keyNotReady, senseCommunication)
+			return
 		}
 	case outReserve:
 		if l.held && l.kind != c.cdb[2] {

@@ -230,6 +230,27 @@ func TestWhatTheStorageCannotDoIsSaid(t *testing.T) {
 	wantError(t, a.device(t, 1, volatile).On(within(t, time.Minute)), fencemethods.ErrRefused, "does not know persistent reservations")
 }
 
+// As Linux' target does it: the key is gone, the disk says so, and will have it again after a restart.
+func TestAFenceThatTheDiskCannotStoreIsNone(t *testing.T) {
+	l := newLUN(disk1)
+	a, b := pair(t, 2, l)
+	d := a.device(t, 2, nil)
+	l.full = true
+	for range 2 { // and once more, when the key is gone already
+		wantError(t, d.Off(within(t, 300*time.Millisecond)), fencemethods.ErrUnreachable, "could not store")
+	}
+	if b.writes() {
+		t.Error("the fake is wrong")
+	}
+	if err := a.device(t, 2, map[string]string{"persist": "no"}).Off(within(t, time.Minute)); err != nil {
+		t.Error(err) // who takes that risk
+	}
+	l.full = false
+	if err := d.Off(within(t, time.Minute)); err != nil {
+		t.Error(err)
+	}
+}
+
 // A path that the kernel has given up cannot even be opened. A bridge that starts meanwhile serves all the
 // same, and fences by the other paths where these suffice.
 func TestAPathThatIsDeadAtTheStartKeepsNobodyFromStarting(t *testing.T) {

@@ -132,8 +132,15 @@ func (u *unit) out(action byte, key, other reserve.Key) *reserve.Failure {
 	data := parameters(u.bus.buffer(), key, other, registers && u.persist)
 	u.c = command{cdb: reserveOut(u.cdb[:], action), out: true, data: data}
 	f := u.send()
-	if f == failField && registers && u.persist {
-		return failNoPersist
+	if registers && u.persist {
+		switch f {
+		case failField:
+			return failNoPersist
+		case failNotReady:
+			if s, _ := readSense(u.c.sense); s.code == senseCommunication {
+				return failNotStored
+			}
+		}
 	}
 	return f
 }
@@ -198,6 +205,9 @@ const (
 	senseOpcode     = 0x2000 // INVALID COMMAND OPERATION CODE
 	senseField      = 0x2400 // INVALID FIELD IN CDB
 	senseParameters = 0x2600 // INVALID FIELD IN PARAMETER LIST
+
+	// LOGICAL UNIT COMMUNICATION FAILURE: what Linux' target says when it cannot store registrations.
+	senseCommunication = 0x0800
 )
 
 func (u *unit) declined() (f *reserve.Failure, again bool) {

@@ -80,6 +80,7 @@ func TestAFencedNodesWritesStopOnISCSI(t *testing.T) {
 			if name == "LIO" {
 				s.usesItsDisks(c)
 				s.hangs(storage)
+				s.storesNothing(storage)
 			}
 		})
 	}
@@ -133,6 +134,22 @@ func (s *bed) hangs(storage *machine) {
 		s.Errorf("of disks that hang it says %q", out)
 	}
 	s.fence()
+}
+
+// storesNothing is about a target that cannot store what it was told. LIO takes the key away, says that it
+// has done so, and would have it again after its next start.
+func (s *bed) storesNothing(storage *machine) {
+	s.Helper()
+	s.must(s.b, "on", s.b.node)
+	storage.sh("mv /etc/target/pr /etc/target/none")
+	out := s.a.sh("LIMIT_MS=3000 " + s.a.guest + " scsi off " + strconv.Itoa(s.a.node) + " " + strconv.Itoa(s.b.node) + " " +
+		strings.Join(s.params, " ") + " 2>&1 || true")
+	if !strings.Contains(out, "could not store") {
+		s.Errorf("FALSE SUCCESS: of disks that cannot store it says %q", out)
+	}
+	storage.sh("mv /etc/target/none /etc/target/pr")
+	s.must(s.a, "off", s.b.node)
+	s.registered(true, false)
 }
 
 // find finds the disks of a vendor.
