@@ -55,7 +55,7 @@ type Config struct {
 	// Cluster is added to fence.conf's cluster stanza, Fence to every node's, behind its IPMI
 	// parameters: lines of "\tkey = value\n".
 	Cluster, Fence string
-	// NoBMC leaves out the IPMI method.
+	// NoBMC leaves out the IPMI method, and the BMCs.
 	NoBMC bool
 	// Relay is the address of the machine that StartRelay makes a relay: it has the IPMI method then, and
 	// the nodes have the relay.
@@ -80,6 +80,9 @@ func New(ctx context.Context, c *vm.Cluster, dir string, cfg Config) (*Rig, erro
 		r.Release()
 	}
 	for _, m := range c.Nodes {
+		if cfg.NoBMC {
+			break
+		}
 		own := filepath.Join(dir, m.Name()+".bmc")
 		if err := errors.Join(os.RemoveAll(own), os.MkdirAll(own, 0o700)); err != nil {
 			return nil, errors.Join(err, r.Close())
