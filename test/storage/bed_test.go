@@ -28,7 +28,7 @@ import (
 const keptSize = 16 << 20
 
 // testTime is more than any of the tests takes; one that hangs has to end too.
-const testTime = 3 * time.Minute
+const testTime = 5 * time.Minute
 
 // library is for all scripts.
 const library = `
