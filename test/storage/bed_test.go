@@ -154,14 +154,9 @@ func (b *bed) protect(m *machine) {
 	b.Helper()
 	check(b.T, b.Online(b.ctx, m.VM))
 	check(b.T, b.Protect(b.ctx, m.VM))
-	check(b.T, b.mount(m))
-}
-
-// mount is without journal commits and writeback of their own: what a node has in memory stays there.
-func (b *bed) mount(m *machine) error {
-	_, err := m.run("echo 0 > /proc/sys/vm/dirty_writeback_centisecs; mkdir -p " + vm.MountPoint +
-		" && mount -t ocfs2 -o commit=1000 $(readlink -f " + b.device + ") " + vm.MountPoint)
-	return err
+	// Without journal commits and writeback of their own: what a node has in memory stays there.
+	m.sh("echo 0 > /proc/sys/vm/dirty_writeback_centisecs; mkdir -p " + vm.MountPoint +
+		"; mount -t ocfs2 -o commit=1000 $(readlink -f " + b.device + ") " + vm.MountPoint)
 }
 
 func (b *bed) await(event string) rig.Event {
