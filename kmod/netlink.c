@@ -27,6 +27,7 @@
 
 #define GFP_BRIDGE (GFP_NOWAIT | __GFP_NOWARN | __GFP_MEMALLOC)
 #define GFP_EVENT (GFP_NOWAIT | __GFP_NOWARN | __GFP_NOMEMALLOC)
+#define MESSAGE_BYTES 384	/* of attributes, but for reason, errmsg and params */
 
 void o2fence_put_record(struct sk_buff *skb, struct o2fence_object *ob)
 {
@@ -45,13 +46,19 @@ void o2fence_put_record(struct sk_buff *skb, struct o2fence_object *ob)
 	nla_put(skb, O2FENCE_A_AT, sizeof(re->re_at), re->re_at);
 }
 
-/* A message about a node; the caller adds what is missing, for which there is room, and ends it. */
-static struct sk_buff *new_msg(u8 cmd, struct o2fence_node *nd, gfp_t gfp)
+/*
+ * A message about a node, as large as it has to be: to zero a page, and then to copy it because
+ * netlink finds it half empty, takes longer than all else here. The caller adds what is missing,
+ * for which there is room, and ends it.
+ */
+static struct sk_buff *new_msg(u8 cmd, struct o2fence_node *nd, const char *params, gfp_t gfp)
 {
-	struct sk_buff *skb = genlmsg_new(GENLMSG_DEFAULT_SIZE, gfp);
+	struct o2fence_record *re = &nd->nd_record;
+	size_t texts = strlen(re->re_reason) + strlen(re->re_msg) + strlen(params);
+	struct sk_buff *skb = genlmsg_new(MESSAGE_BYTES + texts, gfp);
 
 	if (skb && genlmsg_put(skb, 0, 0, &o2fence_nl_family, 0, cmd))
-		o2fence_put_record(skb, &nd->nd_record.re_ob);
+		o2fence_put_record(skb, &re->re_ob);
 	return skb;
 }
 
@@ -75,7 +82,7 @@ void o2fence_tell(struct o2fence_node *nd, enum o2fence_event event)
 	trace_o2fence_event(&nd->nd_record, event);
 	if (!genl_has_listeners(&o2fence_nl_family, &init_net, 0))
 		return;
-	skb = new_msg(O2FENCE_CMD_EVENT, nd, GFP_EVENT);
+	skb = new_msg(O2FENCE_CMD_EVENT, nd, "", GFP_EVENT);
 	if (!skb) {
 		genl_set_err(&o2fence_nl_family, &init_net, 0, 0, -ENOBUFS);
 		return;
@@ -86,39 +93,48 @@ void o2fence_tell(struct o2fence_node *nd, enum o2fence_event event)
 }
 EXPORT_SYMBOL_GPL(o2fence_tell);
 
-/* Whether a process has ended, or has a thread that is not in PF_MEMALLOC mode (R19). */
-static bool unflagged(pid_t pid)
+/* What a process breaks of R19, as far as the kernel can see, or NULL. */
+static const char *broken_rule(pid_t pid)
 {
-	struct task_struct *process, *thread;
-	bool found;
+	const char *broken = "the process has ended";
+	struct task_struct *task, *thread;
 
 	rcu_read_lock();
-	process = pid_task(find_pid_ns(pid, &init_pid_ns), PIDTYPE_TGID);
-	found = !process;
-	if (process)
-		for_each_thread(process, thread)
-			found |= !(thread->flags & PF_MEMALLOC);
+	task = pid_task(find_pid_ns(pid, &init_pid_ns), PIDTYPE_TGID);
+	if (task) {
+		broken = "memory is not locked, now and in future";
+		task_lock(task);
+		if (task->mm && (task->mm->def_flags & (VM_LOCKED | VM_LOCKONFAULT)) == VM_LOCKED)
+			broken = NULL;
+		task_unlock(task);
+		for_each_thread(task, thread)
+			if (!(thread->flags & PF_MEMALLOC))
+				broken = "a thread is not in PF_MEMALLOC mode";
+	}
 	rcu_read_unlock();
-	return found;
+	return broken;
 }
 
 /* The initiate of all that a bridge carries: INITIATE, or CANCEL once the attempt has ended. */
 int o2fence_ask_bridge(struct o2fence_node *nd)
 {
-	guard(o2fence)();
-	bool wanted = nd->nd_record.re_state == O2FENCE_EVENT_INITIATED;
-	u8 cmd = wanted ? O2FENCE_CMD_INITIATE : O2FENCE_CMD_CANCEL;
-	struct sk_buff *skb;
+	struct o2fence_step *st = nd->nd_step;
 
 	if (!nd->nd_portid)
 		return -ENOTCONN;
-	if (wanted && unflagged(nd->nd_step->st_method->fm_process))
+	/* Not under o2fence_lock, for which softirqs wait that may have interrupted a task_lock. */
+	if (nd->nd_record.re_state == O2FENCE_EVENT_INITIATED &&
+	    broken_rule(st->st_method->fm_process))
 		return -EPERM;
-	skb = new_msg(cmd, nd, GFP_BRIDGE);
+	guard(o2fence)();
+	u8 cmd = nd->nd_record.re_state == O2FENCE_EVENT_INITIATED ? O2FENCE_CMD_INITIATE :
+								     O2FENCE_CMD_CANCEL;
+	struct sk_buff *skb = new_msg(cmd, nd, st->st_params, GFP_BRIDGE);
+
 	if (!skb)
 		return -ENOMEM;
-	nla_put_u32(skb, O2FENCE_A_TIMEOUT_MS, nd->nd_step->st_timeout_ms);
-	nla_put_string(skb, O2FENCE_A_PARAMS, nd->nd_step->st_params);
+	nla_put_u32(skb, O2FENCE_A_TIMEOUT_MS, st->st_timeout_ms);
+	nla_put_string(skb, O2FENCE_A_PARAMS, st->st_params);
 	nlmsg_end(skb, nlmsg_hdr(skb));
 	/* What came from the reserve would be dropped, as if it came in from a network. */
 	skb->pfmemalloc = false;
@@ -138,10 +154,9 @@ int o2fence_nl_memalloc_doit(struct sk_buff *skb, struct genl_info *info)
 int o2fence_nl_memalloc_socket_doit(struct sk_buff *skb, struct genl_info *info)
 {
 	struct nlattr *fd = info->attrs[O2FENCE_A_FD];
-	struct socket *sock;
 	int err;
+	struct socket *sock = sockfd_lookup(nla_get_u32(fd), &err);
 
-	sock = sockfd_lookup(nla_get_u32(fd), &err);
 	if (!sock)
 		return refuse(info, fd, err, "not a socket");
 	sk_set_memalloc(sock->sk);
@@ -154,10 +169,9 @@ int o2fence_nl_bind_doit(struct sk_buff *skb, struct genl_info *info)
 {
 	struct nlattr *name = info->attrs[O2FENCE_A_METHOD];
 
-	if (unflagged(current->tgid))
-		return refuse(info, NULL, -EPERM, "a thread is not in PF_MEMALLOC mode");
-	if ((current->mm->def_flags & (VM_LOCKED | VM_LOCKONFAULT)) != VM_LOCKED)
-		return refuse(info, NULL, -EPERM, "memory is not locked, now and in future");
+	info->extack->_msg = broken_rule(current->tgid);
+	if (info->extack->_msg)
+		return -EPERM;
 	node_register_fence_method(nla_data(name), o2fence_ask_bridge, THIS_MODULE); /* if new */
 	guard(o2fence)();
 	struct o2fence_method *fm = o2fence_method(nla_data(name));
@@ -222,14 +236,11 @@ int o2fence_nl_fenced_doit(struct sk_buff *skb, struct genl_info *info)
 /* Regions are the heartbeat's affair. */
 int o2fence_nl_region_add_doit(struct sk_buff *skb, struct genl_info *info)
 {
-	struct o2fence_heartbeat *hb = symbol_get(o2fence_heartbeat);
-	int err;
+	struct o2fence_heartbeat *hb __free(heartbeat) = symbol_get(o2fence_heartbeat);
 
 	if (!hb)
 		return refuse(info, NULL, -ENODEV, "no heartbeat: o2fence_o2cb is not loaded");
-	err = hb->hb_watch(info);
-	symbol_put(o2fence_heartbeat);
-	return err;
+	return hb->hb_watch(info);
 }
 
 int o2fence_nl_region_del_doit(struct sk_buff *skb, struct genl_info *info)

@@ -103,6 +103,7 @@ struct o2fence_heartbeat {
 };
 
 extern struct o2fence_heartbeat o2fence_heartbeat;
+DEFINE_FREE(heartbeat, struct o2fence_heartbeat *, if (_T) symbol_put(o2fence_heartbeat))
 
 /* Refuse a message: which attribute is to blame (or NULL), the errno, the text. */
 #define refuse(info, attr, err, text) ({ NL_SET_ERR_MSG_ATTR((info)->extack, attr, text); err; })

@@ -80,13 +80,11 @@ static bool attempt(struct o2fence_node *nd, struct o2fence_step *st)
 /* No method is left to try: give the notice, and remember the request. */
 static void end_request(struct o2fence_node *nd)
 {
-	struct o2fence_heartbeat *hb = symbol_get(o2fence_heartbeat);
+	struct o2fence_heartbeat *hb __free(heartbeat) = symbol_get(o2fence_heartbeat);
 	struct o2fence_record *re = &nd->nd_record, *old;
 
 	if (hb && re->re_state == O2FENCE_EVENT_FENCED)
 		hb->hb_fenced(nd);
-	if (hb)
-		symbol_put(o2fence_heartbeat);
 	guard(o2fence)();
 	o2fence_tell(nd, re->re_state == O2FENCE_EVENT_FENCED ? O2FENCE_EVENT_NOTICE :
 			 re->re_state == O2FENCE_EVENT_OBSOLETE ? O2FENCE_EVENT_OBSOLETE :
@@ -104,14 +102,13 @@ static void end_request(struct o2fence_node *nd)
 int o2fence_thread(void *data)
 {
 	struct o2fence_node *nd = data;
-	u32 i;
 
 	current->flags |= PF_MEMALLOC;
 	for (;;) {
 		wait_event_idle(nd->nd_changed, nd->nd_active || kthread_should_stop());
 		if (!nd->nd_active)
 			return 0;
-		for (i = 0; i < nd->nd_nsteps && attempt(nd, &nd->nd_steps[i]); i++)
+		for (u32 i = 0; i < nd->nd_nsteps && attempt(nd, &nd->nd_steps[i]); i++)
 			;
 		end_request(nd);
 	}

@@ -14,12 +14,10 @@
 /* Called until the silence has lasted long enough: with every heartbeat it starts anew. */
 static int watchdog(struct o2fence_node *nd)
 {
-	struct o2fence_heartbeat *hb = symbol_get(o2fence_heartbeat);
+	struct o2fence_heartbeat *hb __free(heartbeat) = symbol_get(o2fence_heartbeat);
 	s64 left_ms = hb ? hb->hb_resets_in(nd) : S64_MIN;
 	u32 wait_ms;
 
-	if (hb)
-		symbol_put(o2fence_heartbeat);
 	if (sscanf(nd->nd_step->st_params, "wait=%u", &wait_ms) == 1)
 		left_ms = (s64)wait_ms - jiffies_to_msecs(jiffies - nd->nd_began);
 	if (left_ms == S64_MIN)
@@ -41,9 +39,8 @@ static int manual(struct o2fence_node *nd)
 
 static int __init o2fence_methods_init(void)
 {
-	int err;
+	int err = node_register_fence_method("watchdog", watchdog, THIS_MODULE);
 
-	err = node_register_fence_method("watchdog", watchdog, THIS_MODULE);
 	if (err)
 		return err;
 	err = node_register_fence_method("manual", manual, THIS_MODULE);

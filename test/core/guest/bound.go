@@ -26,6 +26,8 @@ var bridgeTests = []test{
 	{"the timer cancels what a bridge was asked", timerCancels},
 	{"the death of a bridge moves on at once, and it may bind again", bridgeDies},
 	{"a bridge that has ended and left its socket to a child is passed over", bridgeBequeathes},
+	{"a bridge that unlocks its memory after its bind is passed over", bridgeUnlocks},
+	{"a bridge is asked in full, however long the texts are", askedAtLength},
 	{"what is no socket is not marked, and a socket is", marksSockets},
 	{"a join with a method whose bridge is gone is refused", joinWithoutBridge},
 	{"a fence with a method whose bridge is gone moves on", fenceWithoutBridge},
@@ -58,10 +60,59 @@ func bridgeBequeathes(s *suite) error {
 	if err := s.Fence(ctx, "c", 1, life, "it is a test"); err != nil {
 		return err
 	}
+	return s.passedOver()
+}
+
+// passedOver fails unless the kernel does not ask the bridge and goes on to core-ok.
+func (s *suite) passedOver() error {
 	if r, err := s.await(uapi.EventAttemptFailed); err != nil || r.Errno != syscall.EPERM {
 		return fmt.Errorf("%+v, %w", r, err)
 	}
 	return s.endsWith(uapi.EventNotice, "core-ok", 2)
+}
+
+func bridgeUnlocks(s *suite) error {
+	if _, err := s.bridge("unlocks", "core-bound"); err != nil {
+		return err
+	}
+	if err := s.fence(steps("core-bound", "core-ok")...); err != nil {
+		return err
+	}
+	return s.passedOver()
+}
+
+// The kernel allocates a message as large as its texts: so there must be room for all of it, whatever
+// their lengths.
+func askedAtLength(s *suite) error {
+	name := strings.Repeat("n", uapi.NameMax)
+	b, err := s.bridge(name)
+	if err != nil {
+		return err
+	}
+	step := steps(name)[0]
+	for length := 0; length <= uapi.ParamsMax; length += 32 {
+		step.Params = []byte(strings.Repeat("p", length))
+		if err := s.Join(ctx, cluster(name, step, steps("core-ok")[0])); err != nil {
+			return err
+		}
+		if err := s.Fence(ctx, name, 1, life, strings.Repeat("r", uapi.TextMax)); err != nil {
+			return err
+		}
+		w, err := b.next("initiate")
+		if err != nil || w.Method != name || len(w.Params) != length {
+			return fmt.Errorf("with %d bytes of parameters: %+v, %w", length, w, err)
+		}
+		if err := b.answer(w, 0, ""); err != nil {
+			return err
+		}
+		if _, err := s.await(uapi.EventNotice); err != nil {
+			return err
+		}
+		if err := s.Leave(ctx, name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func marksSockets(s *suite) error {

@@ -34,8 +34,8 @@ type word struct {
 	Timeout time.Duration
 }
 
-// serve is the bridge's process: "unflagged" and "unlocked" break a rule each, "bequeath" leaves the
-// socket to a child; the rest are methods.
+// serve is the bridge's process: "unflagged" and "unlocked" break a rule each, "unlocks" breaks one once
+// it has bound its methods, "bequeath" leaves the socket to a child; the rest are methods.
 func serve(args []string) error {
 	breaks := func(rule string) bool { return slices.Contains(args, rule) }
 	if !breaks("unflagged") {
@@ -56,10 +56,15 @@ func serve(args []string) error {
 	asked := make(chan kernel.Attempt, 100)
 	go receive(b, out, asked)
 	methods := slices.DeleteFunc(slices.Clone(args), func(a string) bool {
-		return a == "unflagged" || a == "unlocked" || a == "bequeath"
+		return slices.Contains([]string{"unflagged", "unlocked", "unlocks", "bequeath"}, a)
 	})
 	if err := b.Bind(ctx, methods); err != nil {
 		return out.Encode(word{What: "refused", Text: err.Error()})
+	}
+	if breaks("unlocks") {
+		if err := unix.Munlockall(); err != nil {
+			return err
+		}
 	}
 	bound := word{What: "bound"}
 	if breaks("bequeath") {
