@@ -198,7 +198,7 @@ func (d *device) enter(ctx context.Context) error {
 		return ErrNoDeadline
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case !time.Now().Before(deadline):
+	case time.Until(deadline) <= 0:
 		return ErrTimeout
 	}
 	if err := d.wait(ctx); err != nil {

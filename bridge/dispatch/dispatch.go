@@ -21,13 +21,12 @@ import (
 	"github.com/o2fence/o2fence/bridge/kernel"
 	"github.com/o2fence/o2fence/bridge/uapi"
 	"github.com/o2fence/o2fence/fencemethods"
-	"github.com/o2fence/o2fence/fencemethods/limit"
 )
 
 // A Kernel is what asks and is answered: a kernel.Bridge.
 type Kernel interface {
 	Receive(*kernel.Initiate) (uapi.Cmd, error)
-	Fenced(context.Context, *kernel.Answer) error
+	Fenced(*kernel.Answer) error
 }
 
 // A Job is one method of a node, ready to be carried out.
@@ -57,8 +56,8 @@ type Options struct {
 	// Settled tells whether a node has no fence under way and no notice outstanding: only then is
 	// it powered on again. Not called on the path.
 	Settled func(ctx context.Context, cluster string, node uint32) (bool, error)
-	// Idle is called whenever the last thing under way has ended: the time to collect garbage. Not
-	// called on the path, though an order may come meanwhile.
+	// Idle is called when the last thing under way has ended and nothing has begun for a while: the time
+	// to collect garbage. Not called on the path, though an order may come meanwhile.
 	Idle func()
 	// Log gets what went wrong and cannot be answered. It must not block.
 	Log func(format string, args ...any)
@@ -88,6 +87,7 @@ type Dispatcher struct {
 	strangers chan kernel.Attempt // to fence nodes that are not in the configuration
 	active    atomic.Int32        // orders that wait or are carried out, and nodes being powered on
 	idle      chan struct{}       // holds one: active has come down to 0
+	over      chan struct{}       // closed when there is nothing to wait for any more
 }
 
 // A table has the workers of a cluster, by the numbers of their nodes.
@@ -102,6 +102,7 @@ func New(k Kernel, nodes []Node, o Options) *Dispatcher {
 		kernel: k, options: o, in: new(kernel.Initiate),
 		strangers: make(chan kernel.Attempt, uapi.NodesMax),
 		idle:      make(chan struct{}, 1),
+		over:      make(chan struct{}),
 	}
 	for _, n := range nodes {
 		d.add(newWorker(d, n))
@@ -155,7 +156,7 @@ func (d *Dispatcher) Serve() error {
 	})
 	workers.Wait()
 	close(d.strangers)
-	close(d.idle)
+	close(d.over)
 	others.Wait()
 	return d.err
 }
@@ -177,8 +178,7 @@ func (d *Dispatcher) take(w *worker) {
 	}
 }
 
-// receive hands on what comes in. It does nothing that waits: the acknowledgement of every answer
-// comes in through whoever is in it. It returns the worker whose order the caller is to carry out, and
+// receive hands on what comes in. It does nothing that waits. It returns the worker whose order the caller is to carry out, and
 // nil at the end.
 func (d *Dispatcher) receive() *worker {
 	for {
@@ -190,6 +190,9 @@ func (d *Dispatcher) receive() *worker {
 			}
 		case errors.Is(err, kernel.ErrMalformed), errors.Is(err, syscall.ENOBUFS):
 			d.options.Log("a message of the kernel is lost: %v", err)
+		case errors.Is(err, kernel.ErrStale): // somebody was first, or the time was over
+		case isRefusal(err):
+			d.options.Log("an answer was refused: %v", err)
 		default:
 			d.err = err
 			for _, w := range d.workers {
@@ -198,6 +201,11 @@ func (d *Dispatcher) receive() *worker {
 			return nil
 		}
 	}
+}
+
+func isRefusal(err error) bool {
+	_, ok := errors.AsType[*kernel.Refusal](err)
+	return ok
 }
 
 // hand gives an order to the node's worker, and returns that when the caller has to carry it out.
@@ -237,31 +245,29 @@ var (
 
 // turnAway answers orders for nodes that have no worker.
 func (d *Dispatcher) turnAway() {
-	reply := limit.New()
 	for a := range d.strangers {
-		d.answer(reply, &kernel.Answer{Attempt: a}, errUnknownNode)
+		d.answer(&kernel.Answer{Attempt: a}, errUnknownNode)
 	}
 }
 
-// The kernel acknowledges an answer at once, unless memory is too short for the acknowledgement,
-// which it does not tell. To repeat an answer is safe: the second one is stale.
+// The kernel has an answer at once, unless memory is too short even for that.
 const (
-	replyTime  = time.Second
 	replyTries = 5
+	replyPause = 100 * time.Millisecond
 )
 
 // answer tells the kernel how an attempt has ended. On success, Errmsg says who vouches for it, if
 // it rests on somebody's word.
-func (d *Dispatcher) answer(reply *limit.Limit, a *kernel.Answer, err error) {
+func (d *Dispatcher) answer(a *kernel.Answer, err error) {
 	a.Errno = 0
 	if err != nil {
 		a.Errno, a.Errmsg = errno(err), err.Error()
 	}
-	for range replyTries {
-		reply.Start(replyTime)
-		err = d.kernel.Fenced(reply, a)
-		reply.Stop()
-		if err == nil || errors.Is(err, kernel.ErrStale) {
+	for try := range replyTries {
+		if try > 0 {
+			time.Sleep(replyPause)
+		}
+		if err = d.kernel.Fenced(a); err == nil {
 			return
 		}
 	}
@@ -289,9 +295,24 @@ func (d *Dispatcher) ended() {
 	}
 }
 
+// quiet is how long nothing must be under way before it is time to keep house: nodes often die one
+// shortly after the other, and the next must not wait for it.
+const quiet = 100 * time.Millisecond
+
 // housekeep calls Idle whenever there is nothing to do any more.
 func (d *Dispatcher) housekeep() {
-	for range d.idle {
+	for wait := time.NewTimer(quiet); ; {
+		select {
+		case <-d.idle:
+		case <-d.over:
+			return
+		}
+		wait.Reset(quiet)
+		select {
+		case <-wait.C:
+		case <-d.over:
+			return
+		}
 		if d.active.Load() == 0 {
 			d.options.Idle()
 		}

@@ -54,7 +54,7 @@ func TestProvenIsCalledBeforeTheAnswerAndOnlyWhenTheNodeIsOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fixture{t: t, fakeKernel: newFakeKernel(), served: make(chan error, 1)}
 		proven, answered := 0, 0
-		f.taken = func(context.Context) error {
+		f.taken = func() error {
 			answered = proven
 			return nil
 		}
@@ -219,6 +219,7 @@ func TestAnOrderThatIsCanceledBeforeItBeginsIsNotCarriedOut(t *testing.T) {
 		synctest.Wait()
 		close(stubborn)
 		f.nothing()
+		f.rest()
 		if calls != 1 || f.idle != 1 {
 			t.Errorf("%d orders carried out, idle %d times", calls, f.idle)
 		}
@@ -253,22 +254,22 @@ func TestAllNodesAreFencedAtOnce(t *testing.T) {
 		if len(fenced) != all {
 			t.Errorf("%d nodes were fenced", len(fenced))
 		}
-		synctest.Wait()
+		f.rest()
 		if f.idle != 1 {
 			t.Errorf("idle %d times", f.idle)
 		}
 	})
 }
 
-func TestAnAnswerIsRepeatedUntilItIsAcknowledged(t *testing.T) {
+func TestAnAnswerIsRepeatedUntilTheKernelHasIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := serve(t, []Node{node(1, &stub{})})
 		tries := 0
-		f.taken = func(ctx context.Context) error {
+		f.taken = func() error {
 			if tries++; tries < 3 {
-				return hang(ctx) // the acknowledgement is lost
+				return syscall.ENOBUFS
 			}
-			return kernel.ErrStale
+			return nil
 		}
 		f.initiate(1, 7)
 		for range 3 {
@@ -286,7 +287,7 @@ func TestAnAnswerIsRepeatedUntilItIsAcknowledged(t *testing.T) {
 func TestAnAnswerThatCannotBeGivenIsLogged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := serve(t, []Node{node(1, &stub{})})
-		f.taken = func(context.Context) error { return syscall.ENOMEM }
+		f.taken = func() error { return syscall.ENOMEM }
 		f.initiate(1, 7)
 		for range replyTries {
 			<-f.answers
@@ -322,6 +323,23 @@ func TestALostMessageIsNotTheEnd(t *testing.T) {
 		}
 		if got := strings.Count(f.logged(), "lost"); got != 2 {
 			t.Errorf("logged %q", f.logged())
+		}
+	})
+}
+
+// That the node's return or the timer was first is no fault.
+func TestARefusedAnswerIsLoggedUnlessItIsStale(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := serve(t, []Node{node(1, &stub{})})
+		for _, errno := range []syscall.Errno{syscall.ESTALE, syscall.EPERM} {
+			f.asked <- &asked{err: &kernel.Refusal{Command: uapi.CmdFenced, Errno: errno}}
+		}
+		f.initiate(1, 7)
+		if a := <-f.answers; a.Errno != 0 {
+			t.Errorf("answered %+v", a)
+		}
+		if want := "an answer was refused: fenced: operation not permitted\n"; f.logged() != want {
+			t.Errorf("logged %q, want %q", f.logged(), want)
 		}
 	})
 }

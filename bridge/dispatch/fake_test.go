@@ -64,7 +64,7 @@ type asked struct {
 type fakeKernel struct {
 	asked   chan *asked // closed: the socket is closed
 	answers chan kernel.Answer
-	taken   func(context.Context) error // whether an answer is taken; nil: it is
+	taken   func() error // whether an answer can be given; nil: it can
 }
 
 func newFakeKernel() *fakeKernel {
@@ -80,10 +80,10 @@ func (k *fakeKernel) Receive(in *kernel.Initiate) (uapi.Cmd, error) {
 	return a.cmd, a.err
 }
 
-func (k *fakeKernel) Fenced(ctx context.Context, a *kernel.Answer) error {
+func (k *fakeKernel) Fenced(a *kernel.Answer) error {
 	k.answers <- *a
 	if k.taken != nil {
-		return k.taken(ctx)
+		return k.taken()
 	}
 	return nil
 }
@@ -225,6 +225,12 @@ func (f *fixture) initiate(node uint32, request uint64) {
 func (f *fixture) cancel(node uint32, request uint64) {
 	f.t.Helper()
 	f.asked <- order(f.t, uapi.CmdCancel, node, request, params)
+}
+
+// rest lets so much time pass that the house is kept.
+func (f *fixture) rest() {
+	time.Sleep(quiet)
+	synctest.Wait()
 }
 
 // nothing fails the test when there is an answer once all is quiet.

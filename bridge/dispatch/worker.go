@@ -28,7 +28,6 @@ type worker struct {
 	node  Node
 	wake  chan call    // holds one, which was sent with mu
 	limit *limit.Limit // of what is under way
-	reply *limit.Limit // of one try to answer
 	timer *time.Timer
 
 	mu        sync.Mutex // protects what follows
@@ -57,7 +56,7 @@ const (
 
 func newWorker(d *Dispatcher, n Node) *worker {
 	w := &worker{
-		d: d, node: n, wake: make(chan call, 1), limit: limit.New(), reply: limit.New(),
+		d: d, node: n, wake: make(chan call, 1), limit: limit.New(),
 		next: new(kernel.Initiate), current: new(kernel.Initiate),
 	}
 	w.timer = time.AfterFunc(math.MaxInt64, w.remind)
@@ -264,7 +263,7 @@ func (w *worker) carryOut() bool {
 	}
 	if w.end() {
 		w.answer.Attempt, w.answer.Errmsg = w.current.Attempt, w.note.Take()
-		w.d.answer(w.reply, &w.answer, err)
+		w.d.answer(&w.answer, err)
 	}
 	return job != nil
 }

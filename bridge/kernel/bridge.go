@@ -78,25 +78,18 @@ type Answer struct {
 // Fenced nothing is allocated, but for the error when there is one.
 //
 // One goroutine at a time calls Receive, and there always is one, from before Bind until Close: there
-// come in the acknowledgements that Bind and Fenced wait for. Any number of others may call Fenced.
+// comes in the acknowledgement that Bind waits for. Any number of others may call Fenced.
 type Bridge struct {
 	socket socket
 	family uint16
 	in     [receiveBytes]byte
 
-	idle chan *call
+	binding sync.Mutex // one Bind at a time
+	bound   chan error // holds one: the kernel's answer to its message
 
 	mu       sync.Mutex
-	sequence uint32
-	calls    [uapi.NodesMax]call
-}
-
-// A call is a message of ours that waits for its acknowledgement. There are as many as nodes, so
-// there is one for every request that can be under way.
-type call struct {
-	message  []byte
-	sequence uint32     // 0 when nothing is awaited; Bridge.mu
-	answered chan error // holds one
+	sequence uint32 // of the last message of a Bind
+	awaited  uint32 // whose answer is awaited; 0: none
 }
 
 const (
@@ -109,9 +102,9 @@ const (
 	fencedBytes = 512
 
 	// What the kernel charges a socket for: the message as it allocated it and its sk_buff. For
-	// each node there can be an INITIATE, the CANCEL after it (a page and 256 bytes each) and the
-	// acknowledgement of the FENCED (1024 and 256) unread at a time. With less, an INITIATE fails
-	// with EAGAIN and the next method is tried.
+	// each node there can be an INITIATE, the CANCEL after it (a page and 256 bytes each at most) and
+	// the refusal of a FENCED (1024 and 256) unread at a time. With less, an INITIATE fails with EAGAIN
+	// and the next method is tried.
 	waitingBytes = uapi.NodesMax * (2*(4096+256) + 1024 + 256)
 )
 
@@ -132,20 +125,14 @@ func OpenBridge() (*Bridge, error) {
 
 // newBridge takes the file descriptor over.
 func newBridge(fd int, family uint16) *Bridge {
-	b := &Bridge{socket: socket{fd: fd}, family: family, idle: make(chan *call, uapi.NodesMax)}
-	for i := range b.calls {
-		b.calls[i].message = make([]byte, 0, fencedBytes)
-		b.calls[i].answered = make(chan error, 1)
-		b.idle <- &b.calls[i]
-	}
-	return b
+	return &Bridge{socket: socket{fd: fd}, family: family, bound: make(chan error, 1)}
 }
 
 // Close ends all bindings: the kernel moves what was asked on to the next methods as soon as nobody is
-// in Receive any more. Receive and whatever waits in Fenced return os.ErrClosed.
+// in Receive any more. Receive and Bind return os.ErrClosed.
 func (b *Bridge) Close() error {
 	err := b.socket.close()
-	b.failAll(os.ErrClosed)
+	b.settle(os.ErrClosed)
 	return err
 }
 
@@ -153,37 +140,86 @@ func (b *Bridge) Close() error {
 // the process does not keep the memory rules (see memsafe), and ErrBusy when a method is carried by
 // another bridge or a module. Some may be bound after an error: close the Bridge.
 func (b *Bridge) Bind(ctx context.Context, methods []string) error {
+	b.binding.Lock()
+	defer b.binding.Unlock()
 	for _, method := range methods {
-		c, err := b.begin(ctx, uapi.CmdBind)
-		if err != nil {
-			return err
-		}
-		c.message = appendText(c.message, uapi.AttrMethod, method)
-		if err := b.finish(ctx, c); err != nil {
+		m := appendHeader(nil, b.family, uapi.CmdBind, unix.NLM_F_ACK)
+		if err := b.call(ctx, appendText(m, uapi.AttrMethod, method)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// Fenced gives the answer to an attempt, and waits until the kernel has taken or refused it. The
-// error is ErrStale for anything but the attempt under way, ErrPermission when this Bridge was not
-// asked. After any other error it is not known whether the answer was taken: it may be given again,
-// for an answer that was taken makes the second stale.
-func (b *Bridge) Fenced(ctx context.Context, a *Answer) error {
-	c, err := b.begin(ctx, uapi.CmdFenced)
-	if err != nil {
+// call sends a message and waits for its acknowledgement. The caller holds Bridge.binding.
+func (b *Bridge) call(ctx context.Context, message []byte) error {
+	finish(message, b.await())
+	if err := b.socket.send(message); err != nil {
+		b.forget()
 		return err
 	}
-	m := c.message
+	select {
+	case err := <-b.bound:
+		return err
+	case <-ctx.Done():
+		b.forget()
+		return context.Cause(ctx)
+	}
+}
+
+// await returns the sequence of the message whose acknowledgement is awaited from now on.
+func (b *Bridge) await() uint32 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.sequence++
+	if b.sequence == 0 {
+		b.sequence++ // 0 has what nobody waits for
+	}
+	b.awaited = b.sequence
+	return b.awaited
+}
+
+// forget makes a late acknowledgement a stranger's.
+func (b *Bridge) forget() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.awaited = 0
+	select {
+	case <-b.bound:
+	default:
+	}
+}
+
+// settle ends the wait for an acknowledgement, if there is one.
+func (b *Bridge) settle(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.settleLocked(err)
+}
+
+func (b *Bridge) settleLocked(err error) {
+	if b.awaited != 0 {
+		b.awaited = 0
+		b.bound <- err
+	}
+}
+
+// Fenced gives the answer to an attempt. When it returns nil the kernel has taken the answer, or has
+// refused it, which Receive tells: the kernel obeys in the system call, and acknowledges nothing that
+// it has obeyed, for whoever fences many nodes at once would spend a third of the time on that. After
+// an error the kernel has not had the answer, and it may be given again.
+func (b *Bridge) Fenced(a *Answer) error {
+	var room [fencedBytes]byte
+	m := appendHeader(room[:0], b.family, uapi.CmdFenced, 0)
 	m = appendText(m, uapi.AttrCluster, a.Cluster.text[:a.Cluster.size])
 	m = appendU32(m, uapi.AttrNode, a.Node)
 	m = appendU64(m, uapi.AttrIncarnation, uint64(a.Incarnation))
 	m = appendU64(m, uapi.AttrRequest, a.Request)
 	m = appendU32(m, uapi.AttrAttempt, a.Number)
 	m = appendU32(m, uapi.AttrErrno, uint32(a.Errno))
-	c.message = appendText(m, uapi.AttrErrmsg, shorten(a.Errmsg))
-	return b.finish(ctx, c)
+	m = appendText(m, uapi.AttrErrmsg, shorten(a.Errmsg))
+	finish(m, 0)
+	return b.socket.send(m)
 }
 
 // shorten cuts a text to what the protocol carries, between two characters.
@@ -201,71 +237,18 @@ func shorten(text string) string {
 	return text[:end]
 }
 
-// begin touches ctx.Done, which may have to start a timer, only when all calls wait.
-func (b *Bridge) begin(ctx context.Context, cmd uapi.Cmd) (*call, error) {
-	var c *call
-	select {
-	case c = <-b.idle:
-	default:
-		select {
-		case c = <-b.idle:
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
-	}
-	c.message = appendHeader(c.message[:0], b.family, cmd)
-	return c, nil
-}
-
-// finish sends a call and waits for its acknowledgement.
-func (b *Bridge) finish(ctx context.Context, c *call) error {
-	defer func() { b.idle <- c }()
-	b.expect(c)
-	if err := b.socket.send(c.message); err != nil {
-		b.forget(c)
-		return err
-	}
-	select {
-	case err := <-c.answered:
-		return err
-	case <-ctx.Done():
-		b.forget(c)
-		return context.Cause(ctx)
-	}
-}
-
-func (b *Bridge) expect(c *call) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.sequence++
-	if b.sequence == 0 {
-		b.sequence++ // 0 is what the kernel sends unasked
-	}
-	c.sequence = b.sequence
-	finish(c.message, c.sequence)
-}
-
-// forget makes a late acknowledgement of the call a stranger's.
-func (b *Bridge) forget(c *call) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	c.sequence = 0
-	select {
-	case <-c.answered:
-	default:
-	}
-}
-
 // Receive waits for the next CmdInitiate or CmdCancel. The Attempt of a CANCEL equals that of its
 // INITIATE, and an answer to it would be stale.
 //
-// After ErrMalformed, and after ENOBUFS, which says that the kernel could not deliver something,
-// Receive may be called again. Any other error is the end, as os.ErrClosed is after Close.
+// After these errors Receive may be called again: a Refusal, of an answer, which is ErrStale for
+// anything but the attempt under way and ErrPermission when this Bridge was not asked; ErrMalformed;
+// and ENOBUFS, which says that the kernel could not deliver something. Any other is the end, as
+// os.ErrClosed is after Close.
 func (b *Bridge) Receive(in *Initiate) (uapi.Cmd, error) {
 	for {
 		n, err := b.socket.receive(b.in[:])
 		if err != nil {
-			b.failAll(err) // an acknowledgement may be what was lost
+			b.settle(err) // an acknowledgement may be what was lost
 			return 0, err
 		}
 		m, ok := parseMessage(b.in[:n])
@@ -285,33 +268,20 @@ func (b *Bridge) Receive(in *Initiate) (uapi.Cmd, error) {
 	}
 }
 
+// acknowledge gives the kernel's answer to whom it is for. Of those with sequence 0, which nobody waits
+// for, it returns the refusals.
 func (b *Bridge) acknowledge(m message) error {
 	ack, ok := parseAck(m)
 	if !ok {
 		return ErrMalformed
 	}
+	if m.sequence == 0 {
+		return ack.err()
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for i := range b.calls {
-		if c := &b.calls[i]; c.sequence == m.sequence {
-			c.answer(ack.err(c.message))
-		}
+	if m.sequence == b.awaited {
+		b.settleLocked(ack.err())
 	}
 	return nil
-}
-
-func (b *Bridge) failAll(err error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for i := range b.calls {
-		b.calls[i].answer(err)
-	}
-}
-
-// answer ends the wait, if there is one. Caller holds Bridge.mu.
-func (c *call) answer(err error) {
-	if c.sequence != 0 {
-		c.sequence = 0
-		c.answered <- err
-	}
 }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -53,16 +52,21 @@ func (k *fakeKernel) next() []byte {
 	return k.in[:n]
 }
 
-// ackTo makes an acknowledgement as netlink_ack does for a socket with NETLINK_CAP_ACK.
+// ackTo makes an acknowledgement as netlink_ack does: of what it refuses it sends all back.
 func ackTo(t testing.TB, sent []byte, errno unix.Errno, tlvs ...any) []byte {
 	t.Helper()
-	flags := netlink.HeaderFlags(unix.NLM_F_CAPPED)
+	var flags netlink.HeaderFlags
 	if len(tlvs) > 0 {
 		flags |= unix.NLM_F_ACK_TLVS
 	}
+	if errno == 0 {
+		flags |= unix.NLM_F_CAPPED
+		sent = sent[:unix.NLMSG_HDRLEN]
+	}
+	sequence := host.Uint32(sent[8:])
 	data := host.AppendUint32(nil, uint32(-int32(errno)))
-	data = append(data, sent[:unix.NLMSG_HDRLEN]...)
-	return datagram(t, netlink.Error, flags, host.Uint32(sent[8:]), append(data, encode(t, tlvs...)...))
+	data = append(data, sent...)
+	return datagram(t, netlink.Error, flags, sequence, append(data, encode(t, tlvs...)...))
 }
 
 func datagram(t testing.TB, typ netlink.HeaderType, flags netlink.HeaderFlags, sequence uint32, data []byte) []byte {
@@ -135,16 +139,18 @@ func TestABridgeReceivesWhatTheKernelAsks(t *testing.T) {
 	}
 }
 
-func TestAnAnswerIsTakenOrRefusedByTheKernel(t *testing.T) {
+func TestAnAnswerIsSentAsTheProtocolHasIt(t *testing.T) {
 	b, kernel := openFake(t)
-	receive(b)
-	taken := make(chan error)
 	answer := Answer{attempt, unix.ETIMEDOUT, "no answer" + strings.Repeat("é", 200)}
-
-	go func() { taken <- b.Fenced(t.Context(), &answer) }()
+	if err := b.Fenced(&answer); err != nil {
+		t.Fatal(err)
+	}
 	sent := kernel.next()
 	if cmd := uapi.Cmd(sent[16]); cmd != uapi.CmdFenced || host.Uint16(sent[4:]) != family.ID {
 		t.Errorf("sent %v", cmd)
+	}
+	if flags := host.Uint16(sent[6:]); flags != unix.NLM_F_REQUEST {
+		t.Errorf("with flags %#x: to be acknowledged costs time that others wait for", flags)
 	}
 	want := []string{
 		`cluster "web"`, "node 2", "incarnation 65261", "request 9", "attempt 1", "errno 110",
@@ -153,18 +159,23 @@ func TestAnAnswerIsTakenOrRefusedByTheKernel(t *testing.T) {
 	if diff := cmp.Diff(want, spell(t, sent[headerBytes:])); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
-	kernel.send(ackTo(t, sent, 0))
-	if err := <-taken; err != nil {
-		t.Error(err)
-	}
+}
 
-	go func() { taken <- b.Fenced(t.Context(), &answer) }()
-	sent = kernel.next()
+func TestARefusedAnswerIsReceived(t *testing.T) {
+	b, kernel := openFake(t)
+	if err := b.Fenced(&Answer{Attempt: attempt}); err != nil {
+		t.Fatal(err)
+	}
+	sent := kernel.next()
 	at := offsetOf(uapi.AttrRequest, "")(sent)
 	kernel.send(ackTo(t, sent, unix.ESTALE, unix.NLMSGERR_ATTR_MSG, "stale request", unix.NLMSGERR_ATTR_OFFS, at))
-	err := <-taken
-	if !errors.Is(err, ErrStale) || err.Error() != "fenced: request 9: stale request" {
+	kernel.send(asked(t, uapi.CmdInitiate))
+	var in Initiate
+	if _, err := b.Receive(&in); !errors.Is(err, ErrStale) || err.Error() != "fenced: request 9: stale request" {
 		t.Error(err)
+	}
+	if cmd, err := b.Receive(&in); cmd != uapi.CmdInitiate || err != nil {
+		t.Errorf("after it: %v, %v", cmd, err)
 	}
 }
 
@@ -183,68 +194,35 @@ func TestAMethodThatCannotBeBoundIsNamed(t *testing.T) {
 	}
 }
 
-func TestAnswersOfManyAreAcknowledgedInAnyOrder(t *testing.T) {
-	b, kernel := openFake(t)
-	receive(b)
-	const n = 40
-	var all sync.WaitGroup
-	for i := range n {
-		all.Go(func() {
-			answer := Answer{Attempt: attempt}
-			answer.Node = uint32(i)
-			err := b.Fenced(t.Context(), &answer)
-			if refused := errors.Is(err, ErrStale); refused != (i%2 == 1) {
-				t.Errorf("node %d: %v", i, err)
-			}
-		})
-	}
-	var acks [n][]byte
-	for i := range acks {
-		sent := kernel.next()
-		errno := unix.Errno(0)
-		if host.Uint32(sent[offsetOf(uapi.AttrNode, "")(sent)+attrBytes:])%2 == 1 {
-			errno = unix.ESTALE
-		}
-		acks[n-1-i] = ackTo(t, sent, errno, unix.NLMSGERR_ATTR_MSG, "stale request")
-	}
-	for _, ack := range acks {
-		kernel.send(ack)
-	}
-	all.Wait()
-}
-
 func TestALateAcknowledgementIsNotTakenForTheNext(t *testing.T) {
 	b, kernel := openFake(t)
 	receive(b)
-	answer := Answer{Attempt: attempt}
 	ctx, cancel := context.WithCancel(t.Context())
-	taken := make(chan error)
-	go func() { taken <- b.Fenced(ctx, &answer) }()
-	late := ackTo(t, kernel.next(), unix.ESTALE, unix.NLMSGERR_ATTR_MSG, "stale request")
+	bound := make(chan error)
+	go func() { bound <- b.Bind(ctx, []string{"ipmi"}) }()
+	late := ackTo(t, kernel.next(), unix.EBUSY, unix.NLMSGERR_ATTR_MSG, "another bridge or a module carries it")
 	cancel()
-	if err := <-taken; !errors.Is(err, context.Canceled) {
+	if err := <-bound; !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
-	for range uapi.NodesMax { // until every call was used again
-		go func() { taken <- b.Fenced(t.Context(), &answer) }()
-		sent := kernel.next()
-		kernel.send(late)
-		kernel.send(ackTo(t, sent, 0))
-		if err := <-taken; err != nil {
-			t.Fatal(err)
-		}
+	go func() { bound <- b.Bind(t.Context(), []string{"ipmi"}) }()
+	sent := kernel.next()
+	kernel.send(late)
+	kernel.send(ackTo(t, sent, 0))
+	if err := <-bound; err != nil {
+		t.Error(err)
 	}
 }
 
 func TestCloseEndsWhateverWaits(t *testing.T) {
 	b, kernel := openFake(t)
 	attempts := receive(b)
-	taken := make(chan error)
-	go func() { taken <- b.Fenced(t.Context(), &Answer{Attempt: attempt}) }()
+	bound := make(chan error)
+	go func() { bound <- b.Bind(t.Context(), []string{"ipmi"}) }()
 	kernel.next()
 	b.Close()
 	kernel.send(ackTo(t, kernel.next(), 0))
-	if err := <-taken; !errors.Is(err, os.ErrClosed) {
+	if err := <-bound; !errors.Is(err, os.ErrClosed) {
 		t.Error(err)
 	}
 	if _, more := <-attempts; more {
@@ -254,34 +232,23 @@ func TestCloseEndsWhateverWaits(t *testing.T) {
 
 func TestNothingIsAllocatedBetweenInitiateAndFenced(t *testing.T) {
 	b, kernel := openFake(t)
-	attempts := receive(b)
 	initiate := asked(t, uapi.CmdInitiate)
-	ack := ackTo(t, initiate, 0)
-	ended := make(chan bool)
-	go func() {
-		defer close(ended)
-		for sent := kernel.next(); len(sent) > 0; sent = kernel.next() {
-			copy(ack[8:12], sent[8:12]) // the sequence
-			kernel.send(ack)
-		}
-	}()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
-	defer cancel()
+	var in Initiate
 	var answer Answer
 	allocated := testing.AllocsPerRun(200, func() {
 		kernel.send(initiate)
-		answer.Attempt = <-attempts
-		if err := b.Fenced(ctx, &answer); err != nil {
+		if _, err := b.Receive(&in); err != nil {
 			t.Error(err)
 		}
+		answer.Attempt = in.Attempt
+		if err := b.Fenced(&answer); err != nil {
+			t.Error(err)
+		}
+		kernel.next()
 	})
 	if allocated != 0 {
 		t.Errorf("%v allocations per fence", allocated)
 	}
-	b.Close()
-	<-attempts
-	unix.Shutdown(kernel.fd, unix.SHUT_RDWR)
-	<-ended
 }
 
 func TestMalformedMessagesAreRefused(t *testing.T) {
@@ -297,7 +264,7 @@ func TestMalformedMessagesAreRefused(t *testing.T) {
 		"parameters too long":  asked(t, uapi.CmdInitiate, append(record(t), uapi.AttrParams, long)...),
 		"text without end":     asked(t, uapi.CmdInitiate, append(record(t), uapi.AttrCluster, []byte("web"))...),
 		"ack without errno":    datagram(t, netlink.Error, 0, 1, nil),
-		"ack cut short":        datagram(t, netlink.Error, unix.NLM_F_ACK_TLVS, 1, good[:24]),
+		"ack cut short":        datagram(t, netlink.Error, unix.NLM_F_ACK_TLVS, 1, append([]byte{1, 0, 0, 0}, good[:24]...)),
 	}
 	for what, message := range tests {
 		b, kernel := openFake(t)
@@ -322,13 +289,13 @@ func FuzzReceive(f *testing.F) {
 			return
 		}
 		if ack, ok := parseAck(m); ok && ack.errno != 0 {
-			_ = ack.err(initiate).Error()
+			_ = ack.err().Error()
 		}
 		if _, err := in.Decode(m.data); err != nil {
 			return
 		}
 		// What was understood can be answered, and the answer has room.
-		b = appendText(appendHeader(make([]byte, 0, fencedBytes), m.typ, uapi.CmdFenced), uapi.AttrCluster, in.Cluster.String())
+		b = appendText(appendHeader(make([]byte, 0, fencedBytes), m.typ, uapi.CmdFenced, 0), uapi.AttrCluster, in.Cluster.String())
 		if a, _, ok := cutAttribute(b[headerBytes:]); !ok || string(a.text()) != in.Cluster.String() {
 			t.Errorf("%q comes back as %q", in.Cluster, a.text())
 		}
@@ -345,12 +312,9 @@ func TestTheKernelsOwnAcknowledgementIsUnderstood(t *testing.T) {
 	b := newBridge(socket, unix.GENL_ID_CTRL)
 	defer b.Close()
 	receive(b)
-	c, err := b.begin(t.Context(), uapi.Cmd(unix.CTRL_CMD_GETFAMILY))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.message = appendText(c.message, unix.CTRL_ATTR_FAMILY_NAME, strings.Repeat("x", 99))
-	refusal, ok := errors.AsType[*Refusal](b.finish(t.Context(), c))
+	m := appendHeader(nil, b.family, uapi.Cmd(unix.CTRL_CMD_GETFAMILY), unix.NLM_F_ACK)
+	m = appendText(m, unix.CTRL_ATTR_FAMILY_NAME, strings.Repeat("x", 99))
+	refusal, ok := errors.AsType[*Refusal](b.call(t.Context(), m))
 	if !ok || refusal.Errno != unix.EINVAL || refusal.Text == "" || refusal.Blamed != unix.CTRL_ATTR_FAMILY_NAME {
 		t.Errorf("%+v", refusal)
 	}
@@ -379,7 +343,7 @@ func TestCloseWakesWhoReceivesFromTheKernel(t *testing.T) {
 	if err := b.Close(); err != os.ErrClosed {
 		t.Errorf("closed once more: %v", err)
 	}
-	if err := b.Fenced(t.Context(), new(Answer)); err != os.ErrClosed {
+	if err := b.Fenced(new(Answer)); err != os.ErrClosed {
 		t.Errorf("an answer to nobody: %v", err)
 	}
 }

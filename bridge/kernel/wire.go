@@ -66,8 +66,10 @@ func (a attribute) u64() uint64 {
 
 // text is a string without its NUL.
 func (a attribute) text() []byte {
-	text, _, _ := bytes.Cut(a.data, []byte{0})
-	return text
+	if end := bytes.IndexByte(a.data, 0); end >= 0 {
+		return a.data[:end]
+	}
+	return a.data
 }
 
 // isText tells whether there is a NUL at the end.
@@ -108,9 +110,41 @@ func (in *Initiate) Decode(data []byte) (uapi.Cmd, error) {
 	var seen uint64 // and so all of in is overwritten, but for what need not be there
 	in.reasonLen, in.Silent = 0, time.Time{}
 	for rest := data[genlBytes:]; len(rest) > 0; {
-		var a attribute
-		var ok bool
-		if a, rest, ok = cutAttribute(rest); !ok || !in.set(a) {
+		a, after, ok := cutAttribute(rest)
+		if !ok {
+			return 0, ErrMalformed
+		}
+		rest = after
+		switch a.typ {
+		case uapi.AttrCluster:
+			ok = a.isText() && in.Cluster.set(a.text())
+		case uapi.AttrMethod:
+			ok = a.isText() && in.Method.set(a.text())
+		case uapi.AttrReason:
+			in.reasonLen = copy(in.reason[:], a.text())
+			ok = a.isText()
+		case uapi.AttrAt:
+			in.Silent = timeOf(a.data, uapi.EventSilent)
+		case uapi.AttrParams:
+			in.paramsLen = copy(in.params[:], a.text())
+			ok = a.isText() && in.paramsLen == len(a.text())
+		case uapi.AttrIncarnation:
+			in.Incarnation = Incarnation(a.u64())
+			ok = len(a.data) == 8
+		case uapi.AttrRequest:
+			in.Request = a.u64()
+			ok = len(a.data) == 8
+		case uapi.AttrNode:
+			in.Node = a.u32()
+			ok = len(a.data) == 4
+		case uapi.AttrAttempt:
+			in.Number = a.u32()
+			ok = len(a.data) == 4
+		case uapi.AttrTimeoutMS:
+			in.Timeout = time.Duration(a.u32()) * time.Millisecond
+			ok = len(a.data) == 4
+		}
+		if !ok {
 			return 0, ErrMalformed
 		}
 		if a.typ < 64 {
@@ -126,65 +160,32 @@ func (in *Initiate) Decode(data []byte) (uapi.Cmd, error) {
 const initiated = 1<<uapi.AttrCluster | 1<<uapi.AttrNode | 1<<uapi.AttrIncarnation | 1<<uapi.AttrRequest |
 	1<<uapi.AttrAttempt | 1<<uapi.AttrMethod | 1<<uapi.AttrTimeoutMS | 1<<uapi.AttrParams
 
-// set tells whether an attribute has the form of its type. Those that an Initiate has no place for are
-// not looked at.
-func (in *Initiate) set(a attribute) bool {
-	switch a.typ {
-	case uapi.AttrCluster:
-		return a.isText() && in.Cluster.set(a.text())
-	case uapi.AttrMethod:
-		return a.isText() && in.Method.set(a.text())
-	case uapi.AttrReason:
-		in.reasonLen = copy(in.reason[:], a.text())
-		return a.isText()
-	case uapi.AttrAt:
-		in.Silent = timeOf(a.data, uapi.EventSilent)
-		return true
-	case uapi.AttrParams:
-		in.paramsLen = copy(in.params[:], a.text())
-		return a.isText() && in.paramsLen == len(a.text())
-	case uapi.AttrIncarnation:
-		in.Incarnation = Incarnation(a.u64())
-		return len(a.data) == 8
-	case uapi.AttrRequest:
-		in.Request = a.u64()
-		return len(a.data) == 8
-	case uapi.AttrNode:
-		in.Node = a.u32()
-	case uapi.AttrAttempt:
-		in.Number = a.u32()
-	case uapi.AttrTimeoutMS:
-		in.Timeout = time.Duration(a.u32()) * time.Millisecond
-	default:
-		return true
-	}
-	return len(a.data) == 4
-}
-
 // An acknowledgement is the kernel's answer to a message of ours.
 type acknowledgement struct {
 	errno  syscall.Errno // 0 when it was obeyed
+	sent   []byte        // what it answers, from its generic netlink header on; empty when it was obeyed
 	text   []byte
 	offset int
 }
 
-// parseAck reads an NLMSG_ERROR: the errno, the header or all of our message, and attributes.
+// parseAck reads an NLMSG_ERROR: the errno, the header of our message, all of it when that was refused,
+// and attributes.
 func parseAck(m message) (ack acknowledgement, ok bool) {
 	const fixed = 4 + unix.NLMSG_HDRLEN
 	if len(m.data) < fixed {
 		return acknowledgement{}, false
 	}
 	ack.errno = syscall.Errno(-int32(host.Uint32(m.data)))
-	if m.flags&unix.NLM_F_ACK_TLVS == 0 {
-		return ack, true
-	}
 	rest := m.data[fixed:]
 	if m.flags&unix.NLM_F_CAPPED == 0 {
-		echo := uint64(host.Uint32(m.data[4:])) - unix.NLMSG_HDRLEN
-		if echo > uint64(len(rest)) {
+		size := uint64(host.Uint32(m.data[4:])) - unix.NLMSG_HDRLEN
+		if size > uint64(len(rest)) {
 			return acknowledgement{}, false
 		}
-		rest = rest[echo:]
+		ack.sent, rest = rest[:size], rest[min(uint64(aligned(int(size))), uint64(len(rest))):]
+	}
+	if m.flags&unix.NLM_F_ACK_TLVS == 0 {
+		return ack, true
 	}
 	for len(rest) > 0 {
 		var a attribute
@@ -202,19 +203,21 @@ func parseAck(m message) (ack acknowledgement, ok bool) {
 }
 
 // err is the refusal of a message of ours, or nil.
-func (ack acknowledgement) err(sent []byte) error {
-	if ack.errno == 0 {
+func (ack acknowledgement) err() error {
+	switch {
+	case ack.errno == 0:
 		return nil
+	case len(ack.sent) < genlBytes:
+		return ack.errno
 	}
-	cmd := uapi.Cmd(sent[unix.NLMSG_HDRLEN])
-	return newRefusal(cmd, sent[headerBytes:], ack.errno, string(ack.text), ack.offset)
+	return newRefusal(uapi.Cmd(ack.sent[0]), ack.sent[genlBytes:], ack.errno, string(ack.text), ack.offset)
 }
 
 // appendHeader begins a message, which finish ends.
-func appendHeader(b []byte, family uint16, cmd uapi.Cmd) []byte {
+func appendHeader(b []byte, family uint16, cmd uapi.Cmd, flags uint16) []byte {
 	b = host.AppendUint32(b, 0)
 	b = host.AppendUint16(b, family)
-	b = host.AppendUint16(b, unix.NLM_F_REQUEST|unix.NLM_F_ACK)
+	b = host.AppendUint16(b, unix.NLM_F_REQUEST|flags)
 	b = host.AppendUint64(b, 0) // the sequence, and our port, which the kernel knows better
 	return append(b, byte(cmd), uapi.GenlVersion, 0, 0)
 }

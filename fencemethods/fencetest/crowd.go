@@ -230,7 +230,7 @@ func (k *crowdKernel) Receive(in *kernel.Initiate) (uapi.Cmd, error) {
 }
 
 // Fenced is dispatch.Kernel's. It looks at the node that is said to be off at once.
-func (k *crowdKernel) Fenced(_ context.Context, a *kernel.Answer) error {
+func (k *crowdKernel) Fenced(a *kernel.Answer) error {
 	defer k.ended.Done()
 	on := k.all[a.Node].isOn()
 	k.mu.Lock()

@@ -92,7 +92,7 @@ func (l *Limit) expire() {
 
 // look is called with mu held.
 func (l *Limit) look() {
-	if l.running && l.err == nil && !time.Now().Before(l.deadline) {
+	if l.running && l.err == nil && time.Until(l.deadline) <= 0 {
 		l.finish(context.DeadlineExceeded)
 	}
 }

@@ -211,7 +211,7 @@ func (k *fakeKernel) Receive(in *kernel.Initiate) (uapi.Cmd, error) {
 	return uapi.CmdInitiate, nil
 }
 
-func (k *fakeKernel) Fenced(_ context.Context, a *kernel.Answer) error {
+func (k *fakeKernel) Fenced(a *kernel.Answer) error {
 	k.answers <- *a
 	return nil
 }

@@ -103,7 +103,7 @@ func serve() error {
 				act.do()
 			}
 		}
-		if err := b.Fenced(ctx, &kernel.Answer{Attempt: attempt}); err != nil {
+		if err := b.Fenced(&kernel.Answer{Attempt: attempt}); err != nil {
 			return err
 		}
 		fmt.Println("fenced", method)

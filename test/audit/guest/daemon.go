@@ -68,8 +68,12 @@ func (s *suite) startDaemon() error {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- s.daemon.Wait() }()
-	if err := s.awaitMethod("ipmi", ended); err != nil {
-		return err
+	for _, n := range cluster.Nodes {
+		for _, step := range n.Steps {
+			if err := s.awaitMethod(step.Method, ended); err != nil {
+				return err
+			}
+		}
 	}
 	if s.heap, err = openHeap(s.daemon.Process.Pid, program); err != nil {
 		return err

@@ -23,7 +23,7 @@ import (
 )
 
 // A word is one line between the suite and a bridge, either way: "bound" or "refused" for a start,
-// "initiate" and "cancel", "answer" and "answered".
+// "initiate" and "cancel", "answer" and "answered", and "refused" for an answer too.
 type word struct {
 	What    string
 	Text    string
@@ -109,6 +109,10 @@ func receive(b *kernel.Bridge, out *json.Encoder, asked chan<- kernel.Attempt) {
 	for n := 0; ; {
 		var in kernel.Initiate
 		cmd, err := b.Receive(&in)
+		if refusal, ok := errors.AsType[*kernel.Refusal](err); ok {
+			_ = out.Encode(word{What: "refused", Errno: refusal.Errno})
+			continue
+		}
 		if err != nil {
 			return
 		}
@@ -134,7 +138,7 @@ func answerAll(b *kernel.Bridge, out *json.Encoder, asked <-chan kernel.Attempt)
 			attempts = append(attempts, <-asked)
 		}
 		reply := word{What: "answered"}
-		err := b.Fenced(ctx, &kernel.Answer{Attempt: attempts[w.Number-1], Errno: w.Errno, Errmsg: w.Text})
+		err := b.Fenced(&kernel.Answer{Attempt: attempts[w.Number-1], Errno: w.Errno, Errmsg: w.Text})
 		if err != nil {
 			reply.Text = err.Error()
 		}
@@ -203,6 +207,25 @@ func (b *bridge) next(what string) (word, error) {
 	case <-time.After(patience):
 		return word{}, fmt.Errorf("the bridge does not say %s", what)
 	}
+}
+
+// refused has the bridge answer an initiate, and fails unless the kernel refuses that.
+func (b *bridge) refused(to word, want syscall.Errno) error {
+	if err := b.in.Encode(word{What: "answer", Number: to.Number}); err != nil {
+		return err
+	}
+	said := map[string]syscall.Errno{}
+	for range 2 { // the refusal and that it was sent, by two goroutines
+		select {
+		case w := <-b.words:
+			said[w.What] = w.Errno
+		case <-time.After(patience):
+		}
+	}
+	if _, sent := said["answered"]; !sent || said["refused"] != want {
+		return fmt.Errorf("the bridge says %v, want it refused with %w", said, want)
+	}
+	return nil
 }
 
 // answer has the bridge answer an initiate.

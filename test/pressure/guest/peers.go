@@ -156,7 +156,7 @@ func (k *pretended) Receive(in *kernel.Initiate) (uapi.Cmd, error) {
 	return uapi.CmdInitiate, nil
 }
 
-func (k *pretended) Fenced(_ context.Context, a *kernel.Answer) error {
+func (k *pretended) Fenced(a *kernel.Answer) error {
 	var err error
 	if a.Errno != 0 {
 		err = fmt.Errorf("%w: %s", a.Errno, a.Errmsg)
