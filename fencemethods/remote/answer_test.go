@@ -54,3 +54,24 @@ func TestAnAnswerIsToOneQuestion(t *testing.T) {
 		t.Error("nothing was ordered, and it is done")
 	}
 }
+
+// A server of another version may mean something else by it.
+func TestASuccessWithoutTheStateThatWasOrderedIsNone(t *testing.T) {
+	c, err := New(Config{
+		Peer: "relay", Servers: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:9")}, Key: fencemethods.Secret("0123456789abcdef"),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	s := c.servers[0]
+	for op, right := range map[message.Op]fencemethods.State{message.Off: fencemethods.Off, message.On: fencemethods.On} {
+		for _, state := range []fencemethods.State{fencemethods.Unknown, fencemethods.Off, fencemethods.On} {
+			s.begin()
+			c.answer = message.Message{Kind: message.Done, Op: op, State: state}
+			if got := c.done(s); got != (state == right) || got == (s.failed != nil) {
+				t.Errorf("%v, and the state is %v: done %v, %v", op, state, got, s.failed)
+			}
+		}
+	}
+}
