@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -285,19 +284,13 @@ func TestMemoryStaysWithinTheBudget(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	const seconds = 2
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	err = d.Off(within(t, seconds*time.Second))
-	runtime.ReadMemStats(&after)
-	if !errors.Is(err, fencemethods.ErrUnreachable) {
-		t.Error(err)
-	}
-	perMinute := (after.TotalAlloc - before.TotalAlloc) * 60 / seconds
-	t.Logf("%d KiB a minute", perMinute>>10)
-	if perMinute > uint64(Method().MemoryKiB)<<10 {
-		t.Errorf("%d bytes a minute, more than MemoryKiB", perMinute)
-	}
+	fencetest.WithinBudget(t, Method(), 0, 2*time.Second, func(ctx context.Context) error {
+		err := d.Off(ctx)
+		if !errors.Is(err, fencemethods.ErrUnreachable) {
+			t.Error(err)
+		}
+		return err
+	})
 	if Method().KernelKiB < 4*remote.KernelKiB {
 		t.Error("four sockets are not in KernelKiB")
 	}

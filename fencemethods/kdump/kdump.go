@@ -54,7 +54,7 @@ func Method() fencemethods.Method {
 		Name:      Name,
 		Summary:   "wait until the crashed node says that it writes its dump",
 		Blind:     true,
-		MemoryKiB: 16,
+		MemoryKiB: 32,
 		New:       ls.newDevice,
 		Params: []fencemethods.Param{
 			{

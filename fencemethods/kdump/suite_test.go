@@ -5,7 +5,6 @@ package kdump
 import (
 	"context"
 	"net/netip"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -107,18 +106,6 @@ func forge(t *testing.T, addr string, port int) {
 
 func TestMemoryStaysWithinTheBudget(t *testing.T) {
 	for _, p := range []map[string]string{plainParams(freePort(t)), sealedParams(t, freePort(t))} {
-		d := open(t, 1, p, nil)
-		const seconds = 2
-		ctx := within(t, seconds*time.Second)
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		if err := d.Off(ctx); err == nil {
-			t.Error("nobody speaks, yet there is no error")
-		}
-		runtime.ReadMemStats(&after)
-		perMinute := (after.TotalAlloc - before.TotalAlloc) * 60 / seconds
-		if budget := uint64(Method().MemoryKiB) << 10; perMinute > budget {
-			t.Errorf("%d bytes a minute, more than the %d of MemoryKiB", perMinute, budget)
-		}
+		fencetest.WithinBudget(t, Method(), 0, 2*time.Second, open(t, 1, p, nil).Off)
 	}
 }
