@@ -274,7 +274,7 @@ func (a *Agent) monitor(ctx context.Context, c *config.Cluster) error {
 	var errs []error
 	for _, n := range c.Nodes {
 		for _, s := range n.Steps {
-			if !slices.ContainsFunc(methods, func(m kernel.Method) bool { return m.Name == s.Method && m.Carried() }) {
+			if !kernel.Carries(methods, s.Method) {
 				errs = append(errs, fmt.Errorf("node %s: nobody carries method %s: is o2fenced running?", n.Name, s.Method))
 			}
 		}

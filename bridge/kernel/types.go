@@ -74,6 +74,11 @@ type Method struct {
 // Carried tells whether it can be used now: the kernel also remembers the methods of bridges that are gone.
 func (m Method) Carried() bool { return m.PortID != 0 || m.Module != uapi.GenlName }
 
+// Carries tells whether one of that name is among them and can be used now.
+func Carries(methods []Method, name string) bool {
+	return slices.ContainsFunc(methods, func(m Method) bool { return m.Name == name && m.Carried() })
+}
+
 // A Region is a heartbeat region of OCFS2 on a shared disk.
 type Region struct {
 	Cluster    string `json:"cluster"`

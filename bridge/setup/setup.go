@@ -120,7 +120,7 @@ func Missing(c kernel.Cluster, registered []kernel.Method) []MissingMethod {
 	var missing []MissingMethod
 	for _, n := range c.Nodes {
 		for _, s := range n.Steps {
-			if slices.ContainsFunc(registered, func(m kernel.Method) bool { return m.Name == s.Method && m.Carried() }) {
+			if kernel.Carries(registered, s.Method) {
 				continue
 			}
 			i := slices.IndexFunc(missing, func(m MissingMethod) bool { return m.Method == s.Method })

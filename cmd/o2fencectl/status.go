@@ -111,7 +111,7 @@ func (t *tool) status(ctx context.Context) (*Status, error) {
 func uncarried(steps []kernel.Step, methods []kernel.Method) []string {
 	var names []string
 	for _, s := range steps {
-		if !slices.ContainsFunc(methods, func(m kernel.Method) bool { return m.Name == s.Method && m.Carried() }) {
+		if !kernel.Carries(methods, s.Method) {
 			names = append(names, s.Method)
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -63,9 +62,7 @@ func NewListener(d *Desk, addr netip.AddrPort, keys []fencemethods.Secret) (*Lis
 	}
 	l := &Listener{desk: d, conn: conn, keys: keys, start: time.Now(), asking: map[ID]conversation{}}
 	_, _ = rand.Read(l.secret[:]) // never fails: it ends the program instead
-	var process [8]byte
-	_, _ = rand.Read(process[:])
-	l.process = binary.BigEndian.Uint64(process[:])
+	l.process = message.NewProcess()
 	for _, key := range keys {
 		l.seals = append(l.seals, message.NewSeal(key))
 	}

@@ -37,6 +37,7 @@ package message
 
 import (
 	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
 	"hash"
@@ -154,6 +155,13 @@ type Message struct {
 
 	size uint8
 	text [TextMax]byte
+}
+
+// NewProcess makes the number of a server, for as long as that lives.
+func NewProcess() uint64 {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails: it ends the program instead
+	return binary.BigEndian.Uint64(b[:])
 }
 
 // Process is the number of the server, in Challenge. By it two addresses are told that lead to one server.

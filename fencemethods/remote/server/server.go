@@ -12,7 +12,6 @@ package server
 import (
 	"context"
 	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -120,10 +119,8 @@ type seal struct {
 // New opens the socket at addr, which has to be an address of this machine's: the answers of one that
 // listens on all could come from another than was asked.
 func New(addr netip.AddrPort, nodes []Node, o Options) (*Server, error) {
-	var process [8]byte
-	_, _ = rand.Read(process[:]) // never fails: it ends the program instead
 	s := &Server{
-		process: binary.BigEndian.Uint64(process[:]), options: o, start: time.Now(),
+		process: message.NewProcess(), options: o, start: time.Now(),
 		idle: make(chan struct{}, 1), closed: make(chan struct{}),
 	}
 	s.options.fill()

@@ -97,10 +97,8 @@ func (s *suite) awaitMethod(name string, ended <-chan error) error {
 		if err != nil {
 			return err
 		}
-		for _, m := range methods {
-			if m.Name == name && m.Carried() {
-				return nil
-			}
+		if kernel.Carries(methods, name) {
+			return nil
 		}
 	}
 	return errors.New("o2fenced does not bind its methods")

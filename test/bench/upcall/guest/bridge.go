@@ -93,10 +93,8 @@ func awaitMethod() error {
 		if err != nil {
 			return err
 		}
-		for _, m := range methods {
-			if m.Name == method && m.Carried() {
-				return nil
-			}
+		if kernel.Carries(methods, method) {
+			return nil
 		}
 		if time.Now().After(end) {
 			return errors.New("o2fenced does not bind its method")
