@@ -118,8 +118,12 @@ func (t *tool) confirmCommand() *cobra.Command {
 			}
 			a.node = args[0]
 			number, err := strconv.ParseUint(a.request, 10, 64)
-			if a.request != "" && err != nil {
+			switch {
+			case a.request == "":
+			case err != nil:
 				return t.answer(cmd.Context(), a)
+			case number == 0: // which would be taken for none
+				return usageError{errors.New("no fence has the number 0: see o2fencectl status")}
 			}
 			err = t.confirm(cmd.Context(), a, number)
 			if number != 0 || !isAskedElsewhere(err) {
